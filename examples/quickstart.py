@@ -1,0 +1,266 @@
+"""Plain training against least action: same network, same data, same seeds.
+
+Trains each network twice per seed, once plainly and once by least action, from a bad
+and from a good initialisation, and prints test accuracy, transport cost, λ and time
+side by side. Saves a picture of what each block costs.
+
+    python examples/quickstart.py                       # digits, 100 training images
+    python examples/quickstart.py --dataset mnist       # downloads MNIST once
+    python examples/quickstart.py --help
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import matplotlib.pyplot as plt
+import numpy as np
+from scipy import stats
+
+import keras_lap
+
+INITIALIZERS = {
+    "normal-1": keras.initializers.RandomNormal(stddev=1.0),
+    "normal-0.05": keras.initializers.RandomNormal(stddev=0.05),
+    "kaiming": keras.initializers.VarianceScaling(
+        2.0, mode="fan_out", distribution="untruncated_normal"
+    ),
+    "orthogonal": keras.initializers.Orthogonal(),
+}
+METHODS = ("plain", "least action")
+
+
+@dataclass
+class Run:
+    """What one training left behind; `block_costs` are measured on test data."""
+
+    accuracy: float
+    block_costs: np.ndarray
+    multiplier: float | None
+    seconds: float
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Reads the options from the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.partition("\n")[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument(
+        "--dataset",
+        default="digits",
+        help="digits, mnist, fashion_mnist, cifar10, cifar100, circles or moons",
+    )
+    parser.add_argument("--train-size", type=int, default=100)
+    parser.add_argument("--seeds", type=int, default=5, help="runs of each kind")
+    parser.add_argument(
+        "--initializer",
+        nargs="+",
+        choices=sorted(INITIALIZERS),
+        default=["normal-1", "kaiming"],
+        help="one row of the table for each",
+    )
+    parser.add_argument("--tau", type=float, default=1.0, help="step of λ's ascent")
+    parser.add_argument("--every", type=int, default=5, help="steps between updates")
+    parser.add_argument("--p", type=float, default=2.0, help="exponent of the energy")
+    parser.add_argument("--initial-multiplier", type=float, default=5.0, help="λ_0")
+    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--filters", type=int, default=16, help="width of the network")
+    parser.add_argument("--out", type=Path, default=Path("out/quickstart.png"))
+    return parser.parse_args()
+
+
+def build_network(
+    data: keras_lap.datasets.Dataset, initializer: str, filters: int
+) -> keras.Model:
+    """A ResNet9 for images; for points, nine dense residual blocks."""
+    kernel_initializer = INITIALIZERS[initializer]
+    if len(data.input_shape) == 3:
+        return keras_lap.networks.resnet9(
+            data.input_shape,
+            data.num_classes,
+            filters=filters,
+            kernel_initializer=kernel_initializer,
+        )
+
+    def dense(units: int) -> keras.Layer:
+        return keras.layers.Dense(units, kernel_initializer=kernel_initializer.clone())
+
+    inputs = keras.Input(data.input_shape)
+    x = dense(filters)(inputs)
+    for _ in range(9):
+        x = x + dense(filters)(keras.activations.relu(dense(filters)(x)))
+    return keras.Model(inputs, dense(data.num_classes)(x))
+
+
+def train(
+    data: keras_lap.datasets.Dataset,
+    initializer: str,
+    method: str,
+    seed: int,
+    options: argparse.Namespace,
+) -> Run:
+    """Trains one network and measures it on the test data."""
+    keras.utils.set_random_seed(seed)
+    network = build_network(data, initializer, options.filters)
+    model, callbacks = network, [EpochBar(f"{initializer:11} {method:12} seed {seed}")]
+    if method == "least action":
+        model = keras_lap.LeastActionModel(
+            network,
+            energy=options.p,
+            initial_multiplier=options.initial_multiplier,
+        )
+        callbacks.append(
+            keras_lap.callbacks.MultiplierUpdate(options.tau, options.every)
+        )
+    model.compile(
+        keras.optimizers.SGD(0.1, momentum=0.9),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    start = time.perf_counter()
+    model.fit(
+        *data.train,
+        batch_size=min(100, len(data.train.y)),
+        epochs=options.epochs,
+        callbacks=callbacks,
+        verbose=0,
+    )
+    seconds = time.perf_counter() - start
+    accuracy = model.evaluate(*data.test, verbose=0, return_dict=True)["accuracy"]
+    multiplier = float(model.multiplier) if method == "least action" else None
+    costs = block_costs(network, data.test.x[:1000], options.p)
+    return Run(100 * accuracy, costs, multiplier, seconds)
+
+
+class EpochBar(keras.callbacks.Callback):
+    """One Keras progress bar for a whole training instead of one for each epoch."""
+
+    def __init__(self, label: str):
+        super().__init__()
+        self.label = label
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Prints what is trained and opens the bar."""
+        print(self.label, flush=True)
+        names = ["accuracy", "loss", "task_loss", "transport_cost", "multiplier"]
+        self.bar = keras.utils.Progbar(
+            self.params["epochs"], unit_name="epoch", stateful_metrics=names
+        )
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Moves the bar on."""
+        self.bar.update(epoch + 1, list((logs or {}).items()))
+
+
+def block_costs(network: keras.Model, x: np.ndarray, p: float) -> np.ndarray:
+    """Energy of each block's displacement, for any network, however trained."""
+    record = keras_lap.DisplacementRecorder(
+        network, keras_lap.find_residual_blocks(network)
+    )
+    energy = keras_lap.energies.DisplacementEnergy(p)
+    _, displacements = record(x, training=False)
+    return np.array([float(energy(displacement)) for displacement in displacements])
+
+
+def interval(values: list[float]) -> tuple[float, float]:
+    """Mean and half-width of the 95 % Student-t interval."""
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return mean, float("nan")
+    return mean, float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
+
+
+def print_table(runs: dict[tuple[str, str], list[Run]]) -> None:
+    """Prints one row for each initialisation and method."""
+    print(
+        f"\n{'initialiser':12} {'training':13} {'test accuracy [95 % CI]':25} "
+        f"{'transport cost':>14} {'final λ':>8} {'seconds':>8}"
+    )
+    for (initializer, method), row in runs.items():
+        mean, half = interval([run.accuracy for run in row])
+        accuracy = f"{mean:.1f} [{mean - half:.1f}, {mean + half:.1f}]"
+        cost = np.mean([run.block_costs.sum() for run in row])
+        multipliers = [run.multiplier for run in row if run.multiplier is not None]
+        multiplier = f"{np.mean(multipliers):.2f}" if multipliers else "-"
+        seconds = np.mean([run.seconds for run in row])
+        print(
+            f"{initializer:12} {method:13} {accuracy:25} {cost:14.4g} "
+            f"{multiplier:>8} {seconds:8.1f}"
+        )
+
+
+def summary(runs: dict[tuple[str, str], list[Run]]) -> str:
+    """One sentence on what was seen, whichever way it fell."""
+    parts = []
+    for initializer in dict.fromkeys(initializer for initializer, _ in runs):
+        plain, least = (runs[initializer, method] for method in METHODS)
+        gains = [b.accuracy - a.accuracy for a, b in zip(plain, least, strict=True)]
+        mean, half = interval(gains)
+        verdict = "no sure difference"
+        if abs(mean) > half:
+            verdict = "better" if mean > 0 else "worse"
+        costs = [np.mean([r.block_costs.sum() for r in row]) for row in (plain, least)]
+        parts.append(
+            f"from {initializer}, least action moved the test data at {costs[1]:.3g} "
+            f"instead of {costs[0]:.3g} and changed test accuracy by {mean:+.1f} ± "
+            f"{half:.1f} points ({verdict})"
+        )
+    text = "; ".join(parts)
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def plot_costs(runs: dict[tuple[str, str], list[Run]], path: Path) -> None:
+    """Draws the cost of each block: mean over the seeds, band from least to most."""
+    initializers = list(dict.fromkeys(initializer for initializer, _ in runs))
+    figure, axes = plt.subplots(
+        1, len(initializers), figsize=(4.5 * len(initializers), 3.6), squeeze=False
+    )
+    for axis, initializer in zip(axes[0], initializers, strict=True):
+        styles = zip(METHODS, ("#D55E00", "#0072B2"), ("o", "s"), strict=True)
+        for method, color, marker in styles:
+            costs = np.array([run.block_costs for run in runs[initializer, method]])
+            blocks = np.arange(1, costs.shape[1] + 1)
+            axis.plot(blocks, costs.mean(0), color=color, marker=marker, label=method)
+            axis.fill_between(
+                blocks, costs.min(0), costs.max(0), color=color, alpha=0.2, lw=0
+            )
+        axis.set(title=f"initialiser {initializer}", xlabel="block", yscale="log")
+        axis.set_xticks(blocks)
+    axes[0, 0].set_ylabel("transport cost on test data")
+    axes[0, -1].legend()
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def main() -> None:
+    """Runs everything."""
+    options = parse_arguments()
+    data = keras_lap.datasets.load(options.dataset, options.train_size)
+    print(
+        f"{options.dataset}: {len(data.train.y)} training and {len(data.test.y)} test "
+        f"examples, {options.seeds} seeds, Keras on {keras.backend.backend()}"
+    )
+    runs = {
+        (initializer, method): [
+            train(data, initializer, method, seed, options)
+            for seed in range(options.seeds)
+        ]
+        for initializer in options.initializer
+        for method in METHODS
+    }
+    print_table(runs)
+    print(f"\n{summary(runs)}")
+    plot_costs(runs, options.out)
+    print(f"Cost of each block, plain and least action: {options.out}")
+
+
+if __name__ == "__main__":
+    main()

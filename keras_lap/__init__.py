@@ -1,0 +1,29 @@
+"""Training of Keras networks by the principle of least action.
+
+Among the networks that solve a task, take the one that moves its data least
+through its layers: `LeastActionModel` around any residual network, and
+`callbacks.MultiplierUpdate` in `fit`.
+"""
+
+from keras_lap import callbacks, datasets, energies, networks
+from keras_lap._version import __version__
+from keras_lap.blocks import BlockReport, ResidualBlock, find_residual_blocks
+from keras_lap.displacements import DisplacementRecorder
+from keras_lap.model import LeastActionModel
+from keras_lap.multiplier import MultiplierAscent
+
+
+
+__all__ = [
+    "BlockReport",
+    "DisplacementRecorder",
+    "LeastActionModel",
+    "MultiplierAscent",
+    "ResidualBlock",
+    "__version__",
+    "callbacks",
+    "datasets",
+    "energies",
+    "find_residual_blocks",
+    "networks",
+]

@@ -1,0 +1,290 @@
+"""Residual blocks: which parts of a network move the data.
+
+`find_residual_blocks` reads the graph of a Functional or Sequential model, through
+any nesting of such models, and reports the blocks in forward order together with
+everything that looked like one and was left out.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+
+from keras_lap._graph import Graph, Node, has_graph, is_addition
+from keras_lap._merges import Kind, Merge, find_merge
+
+Selection = str | Sequence[str | keras.Layer] | Callable[[Any], bool]
+
+
+@dataclass(frozen=True)
+class ResidualBlock:
+    """One residual block of a network.
+
+    Attributes:
+        name: Name of the merge layer, after the names of the nested models that
+            hold it; ``#2``, ``#3``, … mark later calls of the same layer.
+        kind: `"identity"`, `"projection"` (the shortcut changes the shape) or
+            `"layer"` (a whole layer that was asked for by `blocks=`).
+        shape: Shape of the state, `(batch, ...)` with None for unknown sizes.
+    """
+
+    name: str
+    kind: Kind
+    shape: tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """Something that was looked at and left out.
+
+    Attributes:
+        name: Name as it would be in `ResidualBlock`.
+        reason: Why it is not counted.
+    """
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """Where a block is: the calls of nested models around it, and its merge."""
+
+    block: ResidualBlock
+    path: tuple[Node, ...]
+    node: Node
+    merge: Merge
+
+
+@dataclass(frozen=True, eq=False)
+class BlockReport(Sequence):
+    """The residual blocks of a model, in forward order, and what was left out.
+
+    A sequence of `ResidualBlock`; `str(report)` is a readable table.
+
+    Attributes:
+        model_name: Name of the model that was searched.
+        sites: Where each block is; for `DisplacementRecorder`.
+        skipped: What was looked at and left out, each with its reason.
+    """
+
+    model_name: str
+    sites: tuple[Site, ...]
+    skipped: tuple[Skipped, ...] = field(default=())
+
+    def __getitem__(self, index: Any) -> Any:
+        blocks = tuple(site.block for site in self.sites)
+        return blocks[index]
+
+    def __len__(self) -> int:
+        return len(self.sites)
+
+    def __str__(self) -> str:
+        kinds = [block.kind for block in self]
+        counts = ", ".join(
+            f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds)
+        )
+        lines = [f"{self.model_name}: {len(self)} residual blocks ({counts or 'none'})"]
+        rows = [(b.name, b.kind, str(b.shape)) for b in self]
+        rows += [(s.name, "skipped", s.reason) for s in self.skipped]
+        widths = [max((len(row[i]) for row in rows), default=0) for i in (0, 1)]
+        lines += [f"  {n:<{widths[0]}}  {k:<{widths[1]}}  {t}" for n, k, t in rows]
+        return "\n".join(lines)
+
+
+def find_residual_blocks(
+    model: keras.Model,
+    blocks: Selection = "auto",
+    include_projections: bool = False,
+) -> BlockReport:
+    """Finds the residual blocks ``x_out = act?(x_in + r(x_in))`` of a model.
+
+    A sum closes a block if one of its inputs is a state that another input is
+    computed from. The sum may be a `keras.layers.Add`, ``x + y`` or
+    `keras.ops.add`; an activation that alone reads the sum belongs to the block.
+
+    Args:
+        model: A Functional or Sequential model, built.
+        blocks: `"auto"`; or names of merge layers, of nested models that hold
+            blocks, or of any layer that keeps the shape of its input; or these
+            layers themselves; or a function from a layer to whether it is wanted.
+        include_projections: Whether to count blocks whose shortcut changes the
+            shape; their displacement starts at the projected input. Defaults to
+            False.
+
+    Returns:
+        A `BlockReport`, empty if nothing was found.
+
+    Raises:
+        ValueError: If the model has no graph to read, a name or layer of `blocks`
+            is unknown, or a chosen layer changes the shape of its input.
+        TypeError: If an argument has the wrong type.
+
+    Example:
+        >>> network = keras_lap.networks.resnet9((8, 8, 1), 10, filters=4)
+        >>> len(keras_lap.find_residual_blocks(network))
+        9
+    """
+    _check_has_graph(model)
+    found, skipped = _scan(model)
+    if blocks != "auto":
+        found = _select(model, found, blocks)
+    counted = []
+    for site in found:
+        if site.block.kind == "projection" and not include_projections:
+            skipped.append(Skipped(site.block.name, _PROJECTION))
+        else:
+            counted.append(site)
+    return BlockReport(model.name, tuple(counted), tuple(skipped))
+
+
+_PROJECTION = "its shortcut is a projection; include_projections=True counts it"
+
+
+def _check_has_graph(model: Any) -> None:
+    if not isinstance(model, keras.Model):
+        raise TypeError(
+            "Residual blocks are found in a keras.Model. Received: "
+            f"{model!r} (of type {type(model).__name__}). Wrap a single layer as "
+            "keras.Sequential([keras.Input(shape), layer])."
+        )
+    if has_graph(model):
+        return
+    if not model.built:
+        raise ValueError(
+            f"The model {model.name!r} ({type(model).__name__}) is not built, so its "
+            "layers are not connected yet. Call it once on a batch, or give a "
+            "Sequential model a keras.Input(shape) as its first entry."
+        )
+    raise ValueError(
+        f"The model {model.name!r} ({type(model).__name__}) is not a Functional or "
+        "Sequential model with Keras's own call(), so it has no graph to read. "
+        "Express it with the Functional API: keras.Model(inputs, outputs)."
+    )
+
+
+def _scan(
+    model: keras.Model, path: tuple[Node, ...] = ()
+) -> tuple[list[Site], list[Skipped]]:
+    """Looks at every addition of a model and of the models nested in it."""
+    graph = Graph.of(model)
+    streams: set[int] = set()
+    sites: list[Site] = []
+    skipped: list[Skipped] = []
+    for node in graph.nodes:
+        if has_graph(node.operation):
+            inner_sites, inner_skipped = _scan(node.operation, (*path, node))
+            sites += inner_sites
+            skipped += inner_skipped
+        elif is_addition(node.operation) and len(node.inputs) > 1:
+            merge = find_merge(graph, node, streams)
+            if isinstance(merge, str):
+                skipped.append(Skipped(_full_name(path, node), merge))
+            else:
+                sites.append(_site(path, node, merge))
+    return sites, skipped
+
+
+def _site(path: tuple[Node, ...], node: Node, merge: Merge) -> Site:
+    shape = tuple(merge.output.shape)
+    block = ResidualBlock(_full_name(path, node), merge.kind, shape)
+    return Site(block, path, node, merge)
+
+
+def _full_name(path: tuple[Node, ...], node: Node) -> str:
+    return "/".join(step.name for step in (*path, node))
+
+
+def _calls(
+    model: keras.Model, path: tuple[Node, ...] = ()
+) -> Iterator[tuple[tuple[Node, ...], Node]]:
+    """Every call of an operation in a model, nested models before their insides."""
+    for node in Graph.of(model).nodes:
+        if not node.inputs:
+            continue
+        yield path, node
+        if has_graph(node.operation):
+            yield from _calls(node.operation, (*path, node))
+
+
+def _select(model: keras.Model, found: list[Site], blocks: Selection) -> list[Site]:
+    """The blocks that the user asked for, in forward order."""
+    wanted = _wanted(blocks)
+    by_name = {site.block.name: site for site in found}
+    hits: set[Any] = set()
+    sites: list[Site] = []
+    taken: set[str] = set()
+    for path, node in _calls(model):
+        name = _full_name(path, node)
+        hit = wanted(node.operation, name)
+        if not hit:
+            continue
+        hits.add(hit)
+        inside = [s for n, s in by_name.items() if n == name or n.startswith(f"{name}/")]
+        for site in inside or [_layer_site(path, node)]:
+            if site.block.name not in taken:
+                taken.add(site.block.name)
+                sites.append(site)
+    _check_all_hit(model, blocks, hits)
+    return sites
+
+
+def _wanted(blocks: Selection) -> Callable[[Any, str], Any]:
+    """Turns a selection into a test that returns what it matched, or False."""
+    if callable(blocks):
+        return lambda operation, name: bool(blocks(operation)) and "callable"
+    if isinstance(blocks, str) or not isinstance(blocks, Sequence) or not blocks:
+        raise TypeError(
+            'blocks must be "auto", a list of layer names or layers, or a function '
+            f"from a layer to a bool. Received: blocks={blocks!r}."
+        )
+    names = {item for item in blocks if isinstance(item, str)}
+    layers = {id(item): item for item in blocks if isinstance(item, keras.Operation)}
+    strange = [b for b in blocks if not isinstance(b, (str, keras.Operation))]
+    if strange:
+        raise TypeError(
+            "blocks must hold layer names or layers. Received: "
+            f"{strange[0]!r} (of type {type(strange[0]).__name__})."
+        )
+
+    def test(operation: keras.Operation, name: str) -> Any:
+        if id(operation) in layers:
+            return id(operation)
+        return next((n for n in (name, operation.name) if n in names), False)
+
+    return test
+
+
+def _check_all_hit(model: keras.Model, blocks: Selection, hits: set[Any]) -> None:
+    """Raises if a name or layer of the selection matched nothing."""
+    if callable(blocks):
+        return
+    for item in blocks:
+        if (item if isinstance(item, str) else id(item)) in hits:
+            continue
+        label = item if isinstance(item, str) else item.name
+        names = [_full_name(path, node) for path, node in _calls(model)]
+        close = difflib.get_close_matches(label, names, n=5, cutoff=0.4)
+        raise ValueError(
+            f"blocks names {label!r}, which is no layer of {model.name!r}. "
+            f"Close names: {', '.join(close) or ', '.join(names[:5])}. "
+            "print(keras_lap.find_residual_blocks(network)) lists the blocks."
+        )
+
+
+def _layer_site(path: tuple[Node, ...], node: Node) -> Site:
+    """A whole layer as a block: displacement = output − input."""
+    name = _full_name(path, node)
+    before, after = node.inputs[0], node.outputs[0]
+    if tuple(before.shape) != tuple(after.shape):
+        raise ValueError(
+            f"The layer {name!r} cannot be a block: its input has shape "
+            f"{before.shape} and its output {after.shape}, so there is no "
+            "displacement between them. Choose layers that keep the shape of their "
+            'state, or blocks="auto".'
+        )
+    return _site(path, node, Merge("layer", before, after, None))

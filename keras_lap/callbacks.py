@@ -1,0 +1,90 @@
+"""Callbacks of least action training."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import keras
+
+from keras_lap._checks import choice, finite_number, whole_number
+from keras_lap.model import LeastActionModel
+
+
+class MultiplierUpdate(keras.callbacks.Callback):
+    """Raises the multiplier: ``λ ← λ + τ·L`` every `every` optimizer steps.
+
+    Steps are counted over the whole training, across epochs and across calls of
+    `fit`. The update happens inside the compiled training step, after the objective
+    of that step was computed with the old λ; this callback hands over the schedule
+    when training begins and takes it back when it ends. If the task loss is not
+    finite the update is left out and one warning says so.
+
+    Source: the method of multipliers, Karkar et al., arXiv 2009.08372, section 4.
+
+    Args:
+        tau: Step size τ, a finite number of at least 0; 0 keeps λ constant.
+            Defaults to 1.
+        every: Optimizer steps between two updates, at least 1. Defaults to 1.
+        loss: `"batch"`, the task loss of the batch at which the update is due, or
+            `"mean"`, the mean over the batches since the last update. Defaults to
+            `"batch"`.
+
+    Raises:
+        ValueError: If an argument is outside the values above.
+        TypeError: When training begins, if the model is not a `LeastActionModel`.
+
+    Example:
+        >>> update = keras_lap.callbacks.MultiplierUpdate(tau=1.0, every=5)
+        >>> history = model.fit(x, y, verbose=0, callbacks=[update])
+    """
+
+    def __init__(self, tau: float = 1.0, every: int = 1, loss: str = "batch"):
+        super().__init__()
+        self.tau = finite_number(
+            "tau", tau, ">= 0", "Use 0 to keep the multiplier constant."
+        )
+        self.every = whole_number(
+            "every", every, 1, "Use 1 to update λ at every optimizer step."
+        )
+        self.loss = choice("loss", loss, ("batch", "mean"))
+        self._warned = False
+
+    def set_model(self, model: Any) -> None:
+        """Checks the model; Keras calls this before training begins."""
+        if not isinstance(model, LeastActionModel):
+            raise TypeError(
+                "MultiplierUpdate trains the multiplier of a "
+                f"keras_lap.LeastActionModel. Received: a {type(model).__name__}. "
+                "Wrap the network first: "
+                "model = keras_lap.LeastActionModel(network); model.compile(...)."
+            )
+        super().set_model(model)
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Hands the schedule to the model."""
+        self._warned = False
+        self.model.ascent.start(self.tau, self.every, averaged=self.loss == "mean")
+        self._skipped_before = int(self.model.ascent.skipped)
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Warns once if an update was skipped."""
+        self._warn_if_skipped()
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        """Takes the schedule back."""
+        self._warn_if_skipped()
+        self.model.ascent.stop()
+
+    def _warn_if_skipped(self) -> None:
+        ascent = self.model.ascent
+        if self._warned or int(ascent.skipped) <= self._skipped_before:
+            return
+        self._warned = True
+        warnings.warn(
+            "The task loss was not finite when an update of the multiplier was due: "
+            f"the update was skipped and λ stays at {float(ascent.multiplier):g}. "
+            "Lower the learning rate, clip gradients or raise initial_multiplier; "
+            "keras.callbacks.TerminateOnNaN stops such a run.",
+            stacklevel=2,
+        )

@@ -1,0 +1,193 @@
+"""Energies: what one displacement costs.
+
+A block moves its state from ``x_k`` to ``x_{k+1}``. An energy turns that
+displacement into one number; the transport cost of a network is the sum of the
+energies of its blocks (`keras_lap.objective`).
+"""
+
+from __future__ import annotations
+
+import abc
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_lap._checks import choice, finite_number, is_number
+
+
+class Energy(abc.ABC):
+    """Base class of energies: a function from a displacement to a scalar.
+
+    Subclass it to penalise displacements in another way. Give the class a
+    `get_config` that returns its constructor's arguments and decorate it with
+    `keras.saving.register_keras_serializable`, and models that use it can be saved
+    and loaded.
+
+    Example:
+        >>> @keras.saving.register_keras_serializable("my_project")
+        ... class LogEnergy(keras_lap.energies.Energy):
+        ...     def __call__(self, displacement):
+        ...         return keras.ops.mean(keras.ops.log1p(displacement**2))
+    """
+
+    @abc.abstractmethod
+    def __call__(self, displacement: Any) -> Any:
+        """Computes the energy of one block on one batch.
+
+        Args:
+            displacement: ``x_{k+1} − x_k``, tensor of shape `(batch, ...)`.
+
+        Returns:
+            A scalar tensor.
+        """
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, for saving."""
+        return {}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Energy:
+        """Rebuilds the energy from what `get_config` returned."""
+        return cls(**config)
+
+    def __repr__(self) -> str:
+        arguments = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
+        return f"{type(self).__name__}({arguments})"
+
+
+@keras.saving.register_keras_serializable("keras_lap")
+class DisplacementEnergy(Energy):
+    r"""The p-th power of the length of a displacement; kinetic energy for p = 2.
+
+    With velocity ``v = displacement / time_step``, sample ``b`` and feature ``i``:
+
+    - ``norm="elementwise"``: ``e_b = Σ_i |v_bi|^p``, the authors' choice;
+    - ``norm="euclidean"``: ``e_b = ‖v_b‖₂^p``;
+    - ``reduction="sum"``: ``energy = mean_b e_b``;
+    - ``reduction="mean"``: ``energy = mean_b e_b / (number of features)``.
+
+    The gradient is finite everywhere, and zero where the displacement is zero.
+    float16 and bfloat16 displacements are computed in float32.
+
+    Source: Karkar et al., *A Principle of Least Action for the Training of Neural
+    Networks*, ECML PKDD 2020, arXiv 2009.08372, equation (8).
+
+    Args:
+        p: Exponent, a finite number above 1. Defaults to 2.
+        norm: `"elementwise"` or `"euclidean"`. Defaults to `"elementwise"`.
+        reduction: `"mean"`, whose scale does not depend on the width of the network
+            (exactly so for the elementwise norm and for p = 2), or `"sum"`.
+            Defaults to `"mean"`.
+        time_step: Step h of the Euler scheme ``x_{k+1} = x_k + h·v_k(x_k)``, above
+            0. Defaults to 1.
+
+    Raises:
+        ValueError: If an argument is outside the values above.
+
+    Example:
+        >>> energy = keras_lap.energies.DisplacementEnergy(p=2.0)
+        >>> float(energy(np.array([[3.0, 4.0]])))
+        12.5
+    """
+
+    def __init__(
+        self,
+        p: float = 2.0,
+        norm: str = "elementwise",
+        reduction: str = "mean",
+        time_step: float = 1.0,
+    ):
+        self.p = finite_number(
+            "p",
+            p,
+            "> 1",
+            "Use p=2 for kinetic energy; at p=1 minimisers are not unique and the "
+            "gradient jumps at zero.",
+        )
+        self.time_step = finite_number(
+            "time_step",
+            time_step,
+            "> 0",
+            "Use 1 unless the network scales its branches by a step h, then pass h.",
+        )
+        self.norm = choice("norm", norm, ("elementwise", "euclidean"))
+        self.reduction = choice("reduction", reduction, ("mean", "sum"))
+
+    def __call__(self, displacement: Any) -> Any:
+        """Computes the energy of one block on one batch.
+
+        Args:
+            displacement: Tensor or array of shape `(batch, ...)`.
+
+        Returns:
+            A scalar tensor of dtype float32 (float64 for float64 displacements).
+        """
+        displacement = at_least_float32(displacement)
+        batch = ops.shape(displacement)[0]
+        velocity = ops.reshape(displacement / self.time_step, (batch, -1))
+        if self.norm == "elementwise":
+            per_sample = ops.sum(_absolute_power(velocity, self.p), axis=1)
+        else:
+            per_sample = _root_power(ops.sum(ops.square(velocity), axis=1), self.p)
+        if self.reduction == "sum":
+            return ops.mean(per_sample)
+        return ops.sum(per_sample) / ops.cast(ops.size(velocity), velocity.dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, for saving."""
+        return {
+            "p": self.p,
+            "norm": self.norm,
+            "reduction": self.reduction,
+            "time_step": self.time_step,
+        }
+
+
+def get(identifier: float | Energy) -> Energy:
+    """Returns the energy that `identifier` stands for.
+
+    Args:
+        identifier: An `Energy`, or a number: the exponent p of a
+            `DisplacementEnergy` with its other arguments at their defaults.
+
+    Returns:
+        An `Energy`.
+
+    Raises:
+        ValueError: If the exponent is not above 1.
+        TypeError: If `identifier` is neither an energy nor a number.
+    """
+    if isinstance(identifier, Energy):
+        return identifier
+    if is_number(identifier):
+        return DisplacementEnergy(p=identifier)
+    raise TypeError(
+        "energy must be an exponent p > 1 or a keras_lap.energies.Energy. Received: "
+        f"energy={identifier!r} (of type {type(identifier).__name__}). Pass e.g. 2.0, "
+        "or keras_lap.energies.DisplacementEnergy(p=2.0, norm='euclidean')."
+    )
+
+
+def at_least_float32(tensor: Any) -> Any:
+    """Casts to float32 unless the tensor is of higher precision already."""
+    tensor = ops.convert_to_tensor(tensor)
+    dtype = keras.backend.standardize_dtype(tensor.dtype)
+    return ops.cast(tensor, keras.backend.result_type(dtype, "float32"))
+
+
+def _absolute_power(x: Any, p: float) -> Any:
+    return ops.square(x) if p == 2 else ops.power(ops.abs(x), p)
+
+
+def _root_power(square: Any, p: float) -> Any:
+    """``square^(p/2)`` whose gradient at 0 is 0, where the power rule gives inf·0.
+
+    The smallest normal float32 is the bound because processors may flush smaller
+    numbers to zero in one place and not in another.
+    """
+    if p == 2:
+        return square
+    positive = square > 2.0**-126
+    safe = ops.where(positive, square, ops.ones_like(square))
+    return ops.where(positive, ops.power(safe, p / 2), ops.zeros_like(square))

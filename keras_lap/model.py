@@ -1,0 +1,259 @@
+"""`LeastActionModel`: a Keras network trained by the principle of least action."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_lap import energies
+from keras_lap.blocks import (
+    BlockReport,
+    ResidualBlock,
+    Selection,
+    find_residual_blocks,
+)
+from keras_lap.displacements import DisplacementRecorder
+from keras_lap.multiplier import MultiplierAscent
+from keras_lap.objective import energy_term, transport_cost
+
+
+@dataclass
+class _Step:
+    """What the pieces of one training or test step tell each other."""
+
+    training: bool
+    cost: Any = None
+    task_only: bool = False
+
+
+class _Latest(keras.metrics.Mean):
+    """A metric that reports the last value instead of the mean.
+
+    A `Mean` underneath, so that replicas of one value add up to that value.
+    """
+
+    def update_state(self, value: Any) -> None:
+        self.total.assign(ops.cast(value, self.dtype))
+        self.count.assign(1.0)
+
+
+@keras.saving.register_keras_serializable("keras_lap")
+class LeastActionModel(keras.Model):
+    """Trains a network to solve its task while moving its data least.
+
+    Each training step minimises ``C/λ + L``: the transport cost C, which is the sum
+    of the energies of all residual blocks' displacements on the batch, over the
+    multiplier λ, plus the compiled task loss L and whatever losses the network has
+    of its own. `keras_lap.callbacks.MultiplierUpdate` raises λ while the task is
+    unsolved. `compile`, `fit`, `evaluate`, `predict` and saving are Keras's own;
+    evaluation and prediction run the bare network.
+
+    The logs of `fit` hold `loss` (the objective), `task_loss` (L), `transport_cost`
+    (C), `multiplier` (λ) and the compiled metrics; on validation data `val_loss`,
+    `val_task_loss` and the metrics of the bare network.
+
+    Source: Karkar et al., *A Principle of Least Action for the Training of Neural
+    Networks*, ECML PKDD 2020, arXiv 2009.08372.
+
+    Args:
+        network: The `keras.Model` to train, in place.
+        energy: Exponent p > 1 of a `keras_lap.energies.DisplacementEnergy`, or any
+            `keras_lap.energies.Energy`. Defaults to 2, kinetic energy.
+        initial_multiplier: λ_0 > 0. The smaller, the more the energy weighs.
+            Defaults to 1.
+        blocks: Which blocks count; see `keras_lap.find_residual_blocks`. Defaults
+            to `"auto"`, all of them.
+        include_projections: Whether blocks whose shortcut changes the shape count,
+            from the projected input on. Defaults to False.
+        **kwargs: `name` and other arguments of `keras.Model`.
+
+    Raises:
+        ValueError: If the network has no residual block, or an argument is outside
+            the values above.
+        TypeError: If an argument has the wrong type.
+
+    Example:
+        >>> network = keras_lap.networks.resnet9((8, 8, 1), 10, filters=4)
+        >>> model = keras_lap.LeastActionModel(network, initial_multiplier=5.0)
+        >>> model.compile(
+        ...     "sgd",
+        ...     loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        ...     metrics=["accuracy"],
+        ... )
+    """
+
+    def __init__(
+        self,
+        network: keras.Model,
+        energy: float | energies.Energy = 2.0,
+        initial_multiplier: float = 1.0,
+        blocks: Selection = "auto",
+        include_projections: bool = False,
+        **kwargs: Any,
+    ):
+        energy = energies.get(energy)
+        ascent = MultiplierAscent(initial_multiplier)
+        report = find_residual_blocks(network, blocks, include_projections)
+        _check_not_empty(report)
+        super().__init__(**kwargs)
+        self.network = network
+        self.ascent = ascent
+        self.energy = energy
+        self.include_projections = include_projections
+        self._selects_all = isinstance(blocks, str)
+        self._report = report
+        self._record = DisplacementRecorder(network, report)
+        self._steps = threading.local()
+        self._task_loss = keras.metrics.Mean(name="task_loss")
+        self._transport_cost = keras.metrics.Mean(name="transport_cost")
+        self._multiplier = _Latest(name="multiplier")
+        # Built here and not at the first batch: BackupAndRestore needs it.
+        self.built = True
+
+    @property
+    def block_report(self) -> BlockReport:
+        """What was found in the network, and what was left out and why."""
+        return self._report
+
+    @property
+    def blocks(self) -> tuple[ResidualBlock, ...]:
+        """The residual blocks whose displacements count, in forward order."""
+        return tuple(self._report)
+
+    @property
+    def multiplier(self) -> keras.Variable:
+        """λ, a scalar non-trainable variable, saved with the model."""
+        return self.ascent.multiplier
+
+    @property
+    def output_names(self) -> list[str]:
+        """Names of the network's outputs, by which losses may be given."""
+        return self.network.output_names
+
+    @property
+    def losses(self) -> list[Any]:
+        """Losses added by the network's layers and, in training, ``C/λ``."""
+        step = self._step
+        return [] if step is not None and step.task_only else super().losses
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Runs the network; within a training step, records its energies too."""
+        step = self._step
+        if step is None or not step.training:
+            return self.network(inputs, training=training)
+        outputs, displacements = self._record(inputs, training=training)
+        step.cost = transport_cost(displacements, self.energy)
+        self.add_loss(energy_term(step.cost, self.ascent.value()))
+        return outputs
+
+    def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
+        """As `keras.Model.fit`. λ stays constant without a `MultiplierUpdate`."""
+        # An interrupted fit may have left the schedule of its callback behind.
+        self.ascent.stop()
+        return super().fit(*args, **kwargs)
+
+    def train_step(self, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.train_step`, with displacement recording switched on."""
+        with self._within(_Step(training=True)):
+            return super().train_step(*args, **kwargs)
+
+    def test_step(self, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.test_step`, on the bare network."""
+        with self._within(_Step(training=False)):
+            return super().test_step(*args, **kwargs)
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        """The objective; in a training step, also raises λ when that is due."""
+        step = self._step
+        if self.loss is None or step is None:
+            _check_has_loss(self, step)
+            return super().compute_loss(x, y, y_pred, sample_weight, training)
+        step.task_only = True
+        task_loss = super().compute_loss(x, y, y_pred, sample_weight, training)
+        step.task_only = False
+        batch_size = ops.shape(keras.tree.flatten(x)[0])[0]
+        self._task_loss.update_state(task_loss, sample_weight=batch_size)
+        if step.training:
+            self._transport_cost.update_state(step.cost, sample_weight=batch_size)
+            self._multiplier.update_state(self.ascent.step(task_loss))
+        # Keras's own way of adding up, so that it stays right under its strategies
+        # and evaluation equals that of the bare network to the last bit.
+        added = [self._aggregate_additional_loss(loss) for loss in self.losses]
+        return ops.sum([task_loss, *added]) if added else task_loss
+
+    def get_metrics_result(self) -> dict[str, Any]:
+        """As in `keras.Model`; C and λ only where training has measured them."""
+        result = super().get_metrics_result()
+        step = self._step
+        measured = step.training if step else float(self._multiplier.count) > 0
+        if not measured:
+            del result[self._transport_cost.name], result[self._multiplier.name]
+        return result
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, for saving."""
+        serialize = keras.saving.serialize_keras_object
+        return {
+            **super().get_config(),
+            "network": serialize(self.network),
+            "energy": serialize(self.energy),
+            "initial_multiplier": self.ascent.initial_multiplier,
+            "blocks": "auto" if self._selects_all else [b.name for b in self.blocks],
+            "include_projections": self.include_projections,
+        }
+
+    @classmethod
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+    ) -> LeastActionModel:
+        """Rebuilds the model from what `get_config` returned."""
+        config = dict(config)
+        for key in ("network", "energy"):
+            config[key] = keras.saving.deserialize_keras_object(
+                config[key], custom_objects=custom_objects
+            )
+        return cls(**config)
+
+    @property
+    def _step(self) -> _Step | None:
+        """The step that this thread is in the middle of, if any."""
+        return getattr(self._steps, "current", None)
+
+    @contextlib.contextmanager
+    def _within(self, step: _Step) -> Iterator[None]:
+        self._steps.current = step
+        try:
+            yield
+        finally:
+            self._steps.current = None
+
+
+def _check_not_empty(report: BlockReport) -> None:
+    if not report:
+        raise ValueError(
+            f"{report.model_name!r} has no residual block whose displacement could be "
+            f"measured.\n{report}\nName the layers that move the data with "
+            "blocks=[...], or count blocks with a projection by "
+            "include_projections=True."
+        )
+
+
+def _check_has_loss(model: LeastActionModel, step: _Step | None) -> None:
+    if model.loss is None and step is not None and step.training:
+        raise ValueError(
+            "Least action needs a task: the model was compiled without a loss. "
+            "Received: loss=None. Pass loss=... to compile()."
+        )

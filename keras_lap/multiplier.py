@@ -1,0 +1,138 @@
+"""λ, the Lagrange multiplier of the task, and its ascent.
+
+The method of multipliers (Uzawa) alternates optimizer steps on ``C/λ + L`` with
+``λ ← λ + τ·L``. λ and the counters of its ascent are variables, so the training
+step raises λ on the device, compiled together with everything else.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_lap._checks import finite_number
+
+_STATE = ("multiplier", "steps", "loss_sum", "skipped")
+
+
+@keras.saving.register_keras_serializable("keras_lap")
+class MultiplierAscent(keras.layers.Layer):
+    """Holds λ and raises it by ``τ · task loss`` every `every` optimizer steps.
+
+    λ never moves until `start` is called, as `MultiplierUpdate` does when training
+    begins. λ, the steps since the last update and the sum of their losses are
+    saved with the model; the schedule (τ, `every`) belongs to the one who trains
+    and is not.
+
+    Source: Karkar et al., arXiv 2009.08372, section 4.
+
+    Args:
+        initial_multiplier: λ_0, a finite number above 0. Defaults to 1.
+        **kwargs: `name` and other arguments of `keras.layers.Layer`.
+
+    Attributes:
+        multiplier: λ, scalar float32 `keras.Variable`.
+        skipped: How many updates were left out because the loss was not finite,
+            scalar `keras.Variable`.
+
+    Raises:
+        ValueError: If `initial_multiplier` is not a finite number above 0.
+    """
+
+    def __init__(self, initial_multiplier: float = 1.0, **kwargs: Any):
+        kwargs.setdefault("name", "multiplier_ascent")
+        super().__init__(**kwargs)
+        self.initial_multiplier = finite_number(
+            "initial_multiplier",
+            initial_multiplier,
+            "> 0",
+            "Small values weigh the energy more: 1 is a start, 5 a gentler one.",
+        )
+        # A replica computes its own part of the batch's loss. λ is linear in it,
+        # so the mean over replicas is the update by the loss of the whole batch.
+        self.multiplier = self._scalar("multiplier", self.initial_multiplier, "mean")
+        self.loss_sum = self._scalar("loss_sum", 0.0, "mean")
+        self.steps = self._scalar("steps", 0, "only_first_replica")
+        self.skipped = self._scalar("skipped", 0, "only_first_replica")
+        self._tau = self._scalar("tau", 0.0, "only_first_replica")
+        self._every = self._scalar("every", 0, "only_first_replica")
+        self._averaged = self._scalar("averaged", 0, "only_first_replica")
+        self.built = True
+
+    def _scalar(self, name: str, value: float, aggregation: str) -> keras.Variable:
+        """A scalar that mixed precision leaves in full precision."""
+        return self.add_weight(
+            shape=(),
+            initializer=keras.initializers.Constant(value),
+            dtype="int32" if isinstance(value, int) else "float32",
+            trainable=False,
+            autocast=False,
+            aggregation=aggregation,
+            name=name,
+        )
+
+    def start(self, tau: float, every: int, averaged: bool) -> None:
+        """Sets the schedule from the next step on.
+
+        Args:
+            tau: Step size τ of the ascent, at least 0.
+            every: Optimizer steps from one update to the next, counted from the
+                last update wherever that was.
+            averaged: Whether an update uses the mean of the losses since the last
+                one instead of the loss of its own batch.
+        """
+        self._tau.assign(tau)
+        self._every.assign(every)
+        self._averaged.assign(int(averaged))
+
+    def stop(self) -> None:
+        """Holds λ where it is until `start` is called again."""
+        self.start(tau=0.0, every=0, averaged=False)
+
+    def step(self, task_loss: Any) -> Any:
+        """Counts one optimizer step and raises λ if an update is due.
+
+        An update whose loss is not finite is left out and counted in `skipped`.
+
+        Args:
+            task_loss: Task loss of the batch, scalar tensor.
+
+        Returns:
+            λ after the step, scalar float32 tensor.
+        """
+        loss = ops.cast(ops.stop_gradient(task_loss), "float32")
+        scheduled = self._every > 0
+        steps = self.steps + ops.cast(scheduled, "int32")
+        loss_sum = self.loss_sum + ops.where(scheduled, loss, 0.0)
+        due = ops.logical_and(scheduled, steps >= self._every)
+        mean = loss_sum / ops.cast(ops.maximum(steps, 1), "float32")
+        raised = self.multiplier + self._tau * ops.where(self._averaged > 0, mean, loss)
+        finite = ops.isfinite(raised)
+        self.multiplier.assign(
+            ops.where(ops.logical_and(due, finite), raised, self.multiplier.value)
+        )
+        spoilt = ops.logical_and(due, ops.logical_not(finite))
+        self.skipped.assign(self.skipped + ops.cast(spoilt, "int32"))
+        self.steps.assign(ops.where(due, 0, steps))
+        self.loss_sum.assign(ops.where(due, 0.0, loss_sum))
+        return self.value()
+
+    def value(self) -> Any:
+        """λ now, as a tensor of its own that later updates do not change."""
+        return ops.copy(self.multiplier.value)
+
+    def save_own_variables(self, store: Any) -> None:
+        """Saves λ and the counters; the schedule is set by whoever trains next."""
+        for name in _STATE:
+            store[name] = getattr(self, name).numpy()
+
+    def load_own_variables(self, store: Any) -> None:
+        """Restores what `save_own_variables` wrote."""
+        for name in _STATE:
+            getattr(self, name).assign(store[name])
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, for saving."""
+        return {**super().get_config(), "initial_multiplier": self.initial_multiplier}

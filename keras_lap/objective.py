@@ -1,0 +1,42 @@
+"""The objective of training: ``C/λ + L``.
+
+C is the transport cost, the sum of the energies of all displacements, and L the
+task loss. Dividing by λ instead of multiplying L keeps the meaning of the learning
+rate while λ grows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from keras import ops
+
+from keras_lap.energies import Energy
+
+
+def transport_cost(displacements: Iterable[Any], energy: Energy) -> Any:
+    """Computes ``C = Σ_k energy(x_{k+1} − x_k)``.
+
+    Args:
+        displacements: One tensor of shape `(batch, ...)` per block.
+        energy: What one displacement costs.
+
+    Returns:
+        A scalar tensor.
+    """
+    costs = [energy(displacement) for displacement in displacements]
+    return sum(costs[1:], start=costs[0])
+
+
+def energy_term(cost: Any, multiplier: Any) -> Any:
+    """Computes ``C/λ``, the term that least action adds to the task loss.
+
+    Args:
+        cost: Transport cost C, scalar.
+        multiplier: λ > 0, scalar.
+
+    Returns:
+        A scalar tensor.
+    """
+    return cost / ops.cast(multiplier, cost.dtype)

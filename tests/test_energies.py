@@ -1,0 +1,176 @@
+"""Energies against NumPy, and the properties that hold for every input."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from conftest import as_numpy
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from keras_lap import energies
+from keras_lap.energies import DisplacementEnergy
+
+every_norm = pytest.mark.parametrize("norm", ["elementwise", "euclidean"])
+every_reduction = pytest.mark.parametrize("reduction", ["mean", "sum"])
+every_p = pytest.mark.parametrize("p", [1.1, 1.5, 2, 3])
+
+# Far from the limits of float32 at the powers used here.
+floats = st.floats(-100, 100, width=32).filter(lambda x: x == 0 or abs(x) > 1e-3)
+arrays = hnp.arrays("float32", hnp.array_shapes(min_dims=2, max_dims=4), elements=floats)
+exponents = st.sampled_from([1.25, 1.5, 2.0, 3.0])
+norms = st.sampled_from(["elementwise", "euclidean"])
+reductions = st.sampled_from(["mean", "sum"])
+
+
+def numpy_energy(v, p, norm, reduction, time_step=1.0):
+    """The definition, sample by sample, in double precision."""
+    total = 0.0
+    for sample in np.asarray(v, "float64").reshape(len(v), -1) / time_step:
+        if norm == "elementwise":
+            total += sum(abs(x) ** p for x in sample)
+        else:
+            total += np.linalg.norm(sample) ** p
+    return total / (v.size if reduction == "mean" else len(v))
+
+
+def gradient(function, x):
+    """The gradient of a scalar function of one array, by the backend in use."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return np.asarray(jax.grad(function)(x))
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        x = tf.constant(x)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = function(x)
+        return tape.gradient(y, x).numpy()
+    import torch
+
+    x = torch.tensor(x, requires_grad=True)
+    function(x).backward()
+    return x.grad.numpy()
+
+
+@every_norm
+@every_reduction
+@every_p
+def test_values_follow_the_definition(p, norm, reduction):
+    v = np.random.default_rng(0).normal(size=(5, 3, 2, 4)).astype("float32")
+    energy = DisplacementEnergy(p, norm, reduction, time_step=0.5)
+    expected = numpy_energy(v, p, norm, reduction, time_step=0.5)
+    assert float(energy(v)) == pytest.approx(expected, rel=1e-5)
+
+
+@every_norm
+@every_reduction
+@every_p
+def test_gradient_is_zero_where_nothing_moves(p, norm, reduction):
+    v = np.zeros((3, 4), "float32")
+    v[1] = [1.0, -2.0, 0.0, 3.0]
+    g = gradient(DisplacementEnergy(p, norm, reduction), v)
+    assert np.isfinite(g).all()
+    assert (g[[0, 2]] == 0).all()
+    assert g[1, 2] == 0
+    assert (np.sign(g[1]) == np.sign(v[1])).all()
+
+
+@every_norm
+@pytest.mark.parametrize("p", [1.5, 2, 3])
+def test_gradient_against_finite_differences(p, norm):
+    v = np.random.default_rng(1).normal(size=(2, 3)).astype("float32")
+    expected, step = np.zeros_like(v), 1e-6
+    for index in np.ndindex(v.shape):
+        ends = []
+        for sign in (1, -1):
+            moved = v.astype("float64")
+            moved[index] += sign * step
+            ends.append(numpy_energy(moved, p, norm, "sum"))
+        expected[index] = (ends[0] - ends[1]) / (2 * step)
+    g = gradient(DisplacementEnergy(p, norm, "sum"), v)
+    np.testing.assert_allclose(g, expected, rtol=1e-4, atol=1e-6)
+
+
+@settings(deadline=None, max_examples=60)
+@given(v=arrays, p=exponents, norm=norms, reduction=reductions)
+def test_zero_only_at_zero_and_never_negative(v, p, norm, reduction):
+    value = float(DisplacementEnergy(p, norm, reduction)(v))
+    assert (value == 0) == (not v.any())
+    assert value >= 0
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    v=arrays,
+    p=exponents,
+    norm=norms,
+    reduction=reductions,
+    scale=st.sampled_from([0.25, 0.5, 2.0, 8.0]),
+)
+def test_homogeneous_of_degree_p(v, p, norm, reduction, scale):
+    energy = DisplacementEnergy(p, norm, reduction)
+    scaled = float(energy(np.float32(scale) * v))
+    assert scaled == pytest.approx(scale**p * float(energy(v)), rel=1e-4)
+
+
+@settings(deadline=None, max_examples=60)
+@given(v=arrays, p=exponents, norm=norms, reduction=reductions)
+def test_half_the_time_step_is_twice_the_velocity(v, p, norm, reduction):
+    slow = float(DisplacementEnergy(p, norm, reduction, time_step=2.0)(v))
+    fast = float(DisplacementEnergy(p, norm, reduction, time_step=1.0)(v))
+    assert fast == pytest.approx(2**p * slow, rel=1e-4)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_is_computed_in_float32(dtype):
+    v = keras.ops.full((4, 1000), 300.0, dtype=dtype)  # 300² overflows float16
+    value = DisplacementEnergy()(v)
+    assert keras.backend.standardize_dtype(value.dtype) == "float32"
+    assert float(value) == pytest.approx(float(as_numpy(v[0, 0])) ** 2)
+
+
+def test_a_batch_of_scalars_is_fine():
+    assert float(DisplacementEnergy()(np.array([3.0, 4.0], "float32"))) == 12.5
+
+
+def test_numbers_stand_for_energies_and_energies_for_themselves():
+    assert energies.get(3).get_config() == DisplacementEnergy(3.0).get_config()
+    energy = DisplacementEnergy(1.5)
+    assert energies.get(energy) is energy
+    assert energies.get(np.float32(1.5)).p == 1.5
+
+
+def test_energies_survive_serialization():
+    energy = DisplacementEnergy(1.5, "euclidean", "sum", 0.25)
+    config = keras.saving.serialize_keras_object(energy)
+    again = keras.saving.deserialize_keras_object(config)
+    assert repr(again) == repr(energy)
+    assert "p=1.5, norm='euclidean'" in repr(again)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"p": 1}, r"p must be a finite number > 1. Received: p=1\. Use p=2"),
+        ({"p": float("nan")}, "Received: p=nan"),
+        ({"p": "2"}, "Received: p='2'"),
+        ({"p": True}, "Received: p=True"),
+        ({"norm": "l2"}, "'elementwise', 'euclidean'.*norm='l2'"),
+        ({"reduction": None}, "'mean', 'sum'.*reduction=None"),
+        ({"time_step": 0}, "time_step must be a finite number > 0"),
+    ],
+)
+def test_bad_arguments_say_what_to_do(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        DisplacementEnergy(**arguments)
+
+
+@pytest.mark.parametrize("energy", ["kinetic", None, True])
+def test_what_is_no_energy_is_refused(energy):
+    with pytest.raises(TypeError, match="exponent p > 1 or a keras_lap.energies.Energy"):
+        energies.get(energy)
