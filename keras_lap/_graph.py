@@ -9,7 +9,7 @@ Keras 3.15.1; ``tests/test_graph.py`` fails when a later version changes them.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -17,9 +17,11 @@ import keras
 Tensor = keras.KerasTensor
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Node:
     """One call of one operation: the same layer called twice makes two nodes.
+
+    Two nodes are equal if they are the same call, though they were read apart.
 
     Attributes:
         operation: The layer, model or ``keras.ops`` operation that was called.
@@ -31,9 +33,9 @@ class Node:
 
     operation: keras.Operation
     use: int
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
-    arguments: Any
+    inputs: tuple[Tensor, ...] = field(compare=False)
+    outputs: tuple[Tensor, ...] = field(compare=False)
+    arguments: Any = field(compare=False)
 
     @property
     def name(self) -> str:

@@ -54,13 +54,26 @@ def _displacement(states: list[Any]) -> Any:
     return at_least_float32(after) - at_least_float32(before)
 
 
-def _tap(network: keras.Model, sites: tuple[Site, ...], depth: int = 0) -> keras.Model:
-    """A model over the network's layers that also returns the blocks' states."""
+def _tap(
+    network: keras.Model, sites: tuple[Site, ...], depth: int = 0, use: int = 0
+) -> keras.Model:
+    """A model over the network's layers that also returns the blocks' states.
+
+    Args:
+        network: A model that is its graph.
+        sites: The blocks in it, and in models nested in it.
+        depth: How many models are around `network`.
+        use: Which call of `network` this is in the model around it.
+    """
     if all(len(site.path) == depth for site in sites):
-        states = [_states(site, {}) for site in sites]
-        outputs = {"outputs": network.output, "states": states}
-        return keras.Model(network.input, outputs, name=network.name)
-    return _replay(network, sites, depth)
+        outputs, states = network.output, [_states(site, {}) for site in sites]
+    else:
+        outputs, states = _replay(network, sites, depth)
+    # The network's own name keeps the paths of the layers' outputs, which Keras's
+    # distribution strategies go by; a second use needs another one.
+    name = f"{network.name}.use{use + 1}" if use else network.name
+    result = {"outputs": outputs, "states": states}
+    return keras.Model(network.input, result, name=name)
 
 
 def _states(site: Site, values: dict[int, Any]) -> list[Any]:
@@ -72,26 +85,25 @@ def _states(site: Site, values: dict[int, Any]) -> list[Any]:
     return [values.get(id(tensor), tensor) for tensor in tensors]
 
 
-def _replay(network: keras.Model, sites: tuple[Site, ...], depth: int) -> keras.Model:
-    """As `_tap`, where blocks lie inside nested models: those are tapped in turn."""
+def _replay(
+    network: keras.Model, sites: tuple[Site, ...], depth: int
+) -> tuple[Any, list[list[Any]]]:
+    """Calls the network's operations again, tapping the models nested in it."""
     graph = Graph.of(network)
     values = {id(tensor): tensor for tensor in graph.inputs}
     inner_states: dict[Site, list[Any]] = {}
     for node in graph.nodes:
-        if all(id(tensor) in values for tensor in node.outputs):
-            continue
-        inside = tuple(s for s in sites if len(s.path) > depth and s.path[depth] is node)
-        args, kwargs = node.call_arguments(values)
+        inside = tuple(s for s in sites if s.path[depth : depth + 1] == (node,))
+        operation = node.operation
         if inside:
-            result = _tap(node.operation, inside, depth + 1)(*args, **kwargs)
+            operation = _tap(operation, inside, depth + 1, node.use)
+        args, kwargs = node.call_arguments(values)
+        result = operation(*args, **kwargs)
+        if inside:
             inner_states.update(zip(inside, result["states"], strict=True))
             result = result["outputs"]
-        else:
-            result = node.operation(*args, **kwargs)
         for tensor, value in zip(node.outputs, keras.tree.flatten(result), strict=True):
             values[id(tensor)] = value
-    states = [inner_states.get(s) or _states(s, values) for s in sites]
-    outputs = keras.tree.map_structure(lambda tensor: values[id(tensor)], network.output)
-    return keras.Model(
-        network.input, {"outputs": outputs, "states": states}, name=network.name
-    )
+    states = [inner_states.get(site) or _states(site, values) for site in sites]
+    outputs = keras.tree.map_structure(lambda t: values[id(t)], network.output)
+    return outputs, states

@@ -534,7 +534,6 @@ def test_seedless_initializers_are_taken_as_they_are():
 # Errors.
 
 
-@every_network
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -555,26 +554,28 @@ def test_seedless_initializers_are_taken_as_they_are():
     ],
     ids=str,
 )
-def test_bad_arguments_are_named(build, options, message):
-    with pytest.raises(ValueError, match=message):
-        build_small(build, **options)
+def test_bad_arguments_are_named(options, message):
+    for build in SMALL:
+        with pytest.raises(ValueError, match=message):
+            build_small(build, **options)
 
 
-@pytest.mark.parametrize(
-    "build",
-    [networks.one_representation_resnet, networks.resnet, networks.avgpool_resnet],
-    ids=lambda f: f.__name__,
-)
-def test_odd_filters_cannot_be_halved(build):
-    with pytest.raises(ValueError, match=r"even integer.*filters=5"):
-        build_small(build, filters=5)
+def test_odd_filters_cannot_be_halved():
+    builds = (
+        networks.one_representation_resnet,
+        networks.resnet,
+        networks.avgpool_resnet,
+    )
+    for build in builds:
+        with pytest.raises(ValueError, match=r"even integer.*filters=5"):
+            build_small(build, filters=5)
 
 
-@pytest.mark.parametrize("build", RESNEXTS, ids=lambda f: f.__name__)
 @pytest.mark.parametrize("argument", ["cardinality", "group_width"])
-def test_resnext_group_options_are_positive(build, argument):
-    with pytest.raises(ValueError, match=f"`{argument}` must be.*{argument}=0"):
-        build_small(build, **{argument: 0})
+def test_resnext_group_options_are_positive(argument):
+    for build in RESNEXTS:
+        with pytest.raises(ValueError, match=f"`{argument}` must be.*{argument}=0"):
+            build_small(build, **{argument: 0})
 
 
 def test_an_unknown_stem_is_named():
