@@ -12,8 +12,6 @@ from keras_lap.displacements import DisplacementRecorder
 from keras_lap.model import LeastActionModel
 from keras_lap.multiplier import MultiplierAscent
 
-
-
 __all__ = [
     "BlockReport",
     "DisplacementRecorder",

@@ -37,8 +37,10 @@ def whole_number(argument: str, value: Any, minimum: int, advice: str) -> int:
     Raises:
         ValueError: If it is not.
     """
-    if isinstance(value, numbers.Integral) and is_number(value) and value >= minimum:
-        return int(value)
+    if isinstance(value, numbers.Integral) and is_number(value):
+        whole = int(value)
+        if whole >= minimum:
+            return whole
     raise ValueError(
         f"{argument} must be a whole number of at least {minimum}. Received: "
         f"{argument}={value!r}. {advice}"

@@ -35,10 +35,21 @@ _ACTIVATION = (
     keras.layers.PReLU,
     keras.layers.ReLU,
 )
-_ACTIVATION_OPS = (
-    "Celu Elu Gelu HardSilu HardTanh LeakyRelu Relu Relu6 Selu Sigmoid Silu Softplus "
-    "Tanh"
-).split()
+_ACTIVATION_OPS = [
+    "Celu",
+    "Elu",
+    "Gelu",
+    "HardSilu",
+    "HardTanh",
+    "LeakyRelu",
+    "Relu",
+    "Relu6",
+    "Selu",
+    "Sigmoid",
+    "Silu",
+    "Softplus",
+    "Tanh",
+]
 
 
 @dataclass(frozen=True, eq=False)

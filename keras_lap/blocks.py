@@ -224,7 +224,9 @@ def _select(model: keras.Model, found: list[Site], blocks: Selection) -> list[Si
         if not hit:
             continue
         hits.add(hit)
-        inside = [s for n, s in by_name.items() if n == name or n.startswith(f"{name}/")]
+        inside = [
+            s for n, s in by_name.items() if n == name or n.startswith(f"{name}/")
+        ]
         for site in inside or [_layer_site(path, node)]:
             if site.block.name not in taken:
                 taken.add(site.block.name)

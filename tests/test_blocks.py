@@ -106,8 +106,8 @@ def test_projections_count_only_if_asked_for(shortcut):
 
 
 # Counts from the architectures' definitions:
-# ResNet v1 (He et al. 2015, table 1): 3 + 4 + 6 + 3 blocks, the first of each stage with
-# a projection. ResNet v2 in Keras: also the last of the first three stages, which
+# ResNet v1 (He et al. 2015, table 1): 3 + 4 + 6 + 3 blocks, the first of each stage
+# with a projection. ResNet v2 in Keras: also the last of the first three stages, which
 # strides and pools its shortcut. MobileNetV2 (Sandler et al. 2018, table 2): a residual
 # in each of the repeats after the first of its rows, 0+1+2+3+2+2+0.
 APPLICATIONS = {
@@ -260,7 +260,7 @@ def test_models_without_a_graph_say_what_to_do():
         def call(self, inputs):
             return inputs
 
-    with pytest.raises(ValueError, match="not built.*keras.Input"):
+    with pytest.raises(ValueError, match=r"not built.*keras\.Input"):
         find_residual_blocks(keras.Sequential([L.Dense(2)]))
     with pytest.raises(ValueError, match="not built"):
         find_residual_blocks(Mine())

@@ -38,9 +38,7 @@ def objective_and_gradients(x, t, weights, head, p, norm, reduction):
     d_state = d_output @ head.T
     cost, d_weights = 0.0, []
     for k in reversed(range(BLOCKS)):
-        energy, d_move = energy_and_gradient(
-            states[k] @ weights[k], p, norm, reduction
-        )
+        energy, d_move = energy_and_gradient(states[k] @ weights[k], p, norm, reduction)
         cost += energy
         d_branch = d_state + d_move / MULTIPLIER
         d_weights.insert(0, states[k].T @ d_branch)
@@ -74,6 +72,9 @@ def test_one_step_of_gradient_descent(p, norm, reduction):
     assert float(logs["task_loss"]) == pytest.approx(task, rel=1e-5)
     assert float(logs["transport_cost"]) == pytest.approx(cost, rel=1e-5)
     assert float(logs["loss"]) == pytest.approx(task + cost / MULTIPLIER, rel=1e-5)
-    stepped = [w - RATE * d for w, d in zip([*weights, head], [*d_weights, d_head])]
+    stepped = [
+        w - RATE * d
+        for w, d in zip([*weights, head], [*d_weights, d_head], strict=False)
+    ]
     for variable, expected in zip(network.trainable_variables, stepped, strict=True):
         np.testing.assert_allclose(as_numpy(variable.value), expected, rtol=1e-4)

@@ -125,8 +125,16 @@ def test_the_logs_are_the_objective_and_its_parts(digits):
         *digits, epochs=2, validation_data=digits, **FIT, callbacks=[]
     ).history
     assert sorted(history) == sorted(
-        ["loss", "task_loss", "transport_cost", "multiplier", "accuracy"]
-        + ["val_loss", "val_task_loss", "val_accuracy"]
+        [
+            "loss",
+            "task_loss",
+            "transport_cost",
+            "multiplier",
+            "accuracy",
+            "val_loss",
+            "val_task_loss",
+            "val_accuracy",
+        ]
     )
     parts = np.array(history["task_loss"]) + np.array(history["transport_cost"]) / 4
     np.testing.assert_allclose(history["loss"], parts, rtol=1e-5)
@@ -301,7 +309,9 @@ def test_bad_arguments_say_what_to_do(arguments, error, message):
 
 
 def test_a_network_without_blocks_says_what_was_found():
-    with pytest.raises(ValueError, match=r"'branches' has no.*(?s:.*)parallel.*") as info:
+    with pytest.raises(
+        ValueError, match=r"'branches' has no.*(?s:.*)parallel.*"
+    ) as info:
         LeastActionModel(no_blocks())
     assert "blocks=[...]" in str(info.value)
 

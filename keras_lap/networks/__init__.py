@@ -1,0 +1,35 @@
+"""The residual networks of the paper, as Functional models that return logits.
+
+The layers follow the code of Karkar, Ayed, de Bezenac and Gallinari, "A Principle of
+Least Action for the Training of Neural Networks", 2020, arXiv:2009.08372. Every
+residual merge is one `keras.layers.Add`, named `..._add`. Images are channels-last.
+
+The options that all networks share:
+
+* `batch_norm`: whether to normalise. A convolution or dense layer has a bias exactly
+  where no batch normalisation directly follows it.
+* `time_step`: the step `h > 0` of `x_{k+1} = x_k + h * v_k(x_k)`.
+* `kernel_initializer`: for the kernels of all convolution and dense layers, anything
+  `keras.initializers.get` takes; `None` is Kaiming normal over the fan-out. An integer
+  seed is turned into one seed per layer, so that no two layers start equal.
+* `name`: the name of the model.
+"""
+
+from keras_lap.networks.pre_activation import (
+    avgpool_resnet,
+    one_representation_resnet,
+    resnet,
+    resnet9,
+    wide_resnet,
+)
+from keras_lap.networks.resnext import resnext29, resnext50
+
+__all__ = [
+    "avgpool_resnet",
+    "one_representation_resnet",
+    "resnet",
+    "resnet9",
+    "resnext29",
+    "resnext50",
+    "wide_resnet",
+]

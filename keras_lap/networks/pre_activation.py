@@ -1,0 +1,229 @@
+"""The paper's pre-activation networks: ``x + conv(relu(bn(conv(relu(bn(x))))))``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from keras_lap.networks._layers import (
+    Layers,
+    check_positive_integers,
+    image_input,
+    per_stage,
+)
+
+
+def one_representation_resnet(
+    input_shape: Sequence[int],
+    num_classes: int,
+    *,
+    filters: int = 64,
+    num_blocks: int = 9,
+    batch_norm: bool = True,
+    time_step: float = 1.0,
+    kernel_initializer: Any = None,
+    name: str = "one_representation_resnet",
+) -> keras.Model:
+    """Builds a pre-activation ResNet whose blocks all share one representation space.
+
+    A stem (3x3 convolution to `filters / 2`, 5x5 convolution of stride 2 to `filters`)
+    is followed by `num_blocks` blocks of one shape and a head of two dense layers, the
+    first of `10 * num_classes` units. From Karkar et al., 2020, arXiv:2009.08372.
+
+    Args:
+        input_shape: `(height, width, channels)`.
+        num_classes: Number of logits.
+        filters: Channels of the blocks, even.
+        num_blocks: Number of residual blocks.
+        batch_norm: Whether to use batch normalisation.
+        time_step: The step `h` of `x_{k+1} = x_k + h * v_k(x_k)`.
+        kernel_initializer: Initializer of every kernel; `None` for Kaiming normal.
+        name: Name of the model.
+
+    Returns:
+        A model from `(batch, height, width, channels)` to `(batch, num_classes)`.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Example:
+        >>> network = one_representation_resnet((28, 28, 1), 10, num_blocks=5)
+    """
+    layers = Layers(batch_norm, time_step, kernel_initializer)
+    inputs = image_input(input_shape, num_classes)
+    x = layers.halving_stem(inputs, filters)
+    x = layers.pre_activation_stages(x, per_stage(num_blocks, 1))
+    x = layers.flatten(x, "head_flatten")
+    x = layers.dense(x, 10 * num_classes, "head_dense", normalized=True)
+    x = layers.norm_relu(x, "head")
+    return keras.Model(inputs, layers.dense(x, num_classes, "logits"), name=name)
+
+
+def resnet9(
+    input_shape: Sequence[int],
+    num_classes: int,
+    *,
+    name: str = "resnet9",
+    **options: Any,
+) -> keras.Model:
+    """Builds the paper's ResNet9, a one-representation ResNet of nine blocks.
+
+    From Karkar et al., 2020, arXiv:2009.08372.
+
+    Args:
+        input_shape: `(height, width, channels)`.
+        num_classes: Number of logits.
+        name: Name of the model.
+        **options: Any other option of `one_representation_resnet` but `num_blocks`.
+
+    Returns:
+        A model from `(batch, height, width, channels)` to `(batch, num_classes)`.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Example:
+        >>> network = resnet9((28, 28, 1), 10)
+    """
+    return one_representation_resnet(
+        input_shape, num_classes, num_blocks=9, name=name, **options
+    )
+
+
+def resnet(
+    input_shape: Sequence[int],
+    num_classes: int,
+    *,
+    filters: int = 64,
+    num_blocks: int | Sequence[int] = 9,
+    batch_norm: bool = True,
+    time_step: float = 1.0,
+    kernel_initializer: Any = None,
+    name: str = "resnet",
+) -> keras.Model:
+    """Builds a pre-activation ResNet of three stages, joined by strided convolutions.
+
+    The stem is that of `one_representation_resnet`. Between stages a 1x1 convolution of
+    stride 2, outside any block, doubles the channels. From Karkar et al., 2020,
+    arXiv:2009.08372.
+
+    Args:
+        input_shape: `(height, width, channels)`.
+        num_classes: Number of logits.
+        filters: Channels of the first stage, even.
+        num_blocks: Residual blocks in each stage, or one number for each of the three.
+        batch_norm: Whether to use batch normalisation.
+        time_step: The step `h` of `x_{k+1} = x_k + h * v_k(x_k)`.
+        kernel_initializer: Initializer of every kernel; `None` for Kaiming normal.
+        name: Name of the model.
+
+    Returns:
+        A model from `(batch, height, width, channels)` to `(batch, num_classes)`.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Example:
+        >>> network = resnet((32, 32, 3), 10, num_blocks=(2, 3, 2))
+    """
+    layers = Layers(batch_norm, time_step, kernel_initializer)
+    inputs = image_input(input_shape, num_classes)
+    x = layers.halving_stem(inputs, filters)
+    x = layers.pre_activation_stages(
+        x, per_stage(num_blocks, 3), layers.strided_transition
+    )
+    x = layers.norm_relu(x, "head")
+    return keras.Model(inputs, layers.pooled_logits(x, num_classes), name=name)
+
+
+def avgpool_resnet(
+    input_shape: Sequence[int],
+    num_classes: int,
+    *,
+    filters: int = 64,
+    num_blocks: int | Sequence[int] = 9,
+    batch_norm: bool = True,
+    time_step: float = 1.0,
+    kernel_initializer: Any = None,
+    name: str = "avgpool_resnet",
+) -> keras.Model:
+    """Builds a pre-activation ResNet of three stages, joined by average pooling.
+
+    As `resnet`, but 2x2 average pooling joins the stages and the width never changes.
+    From Karkar et al., 2020, arXiv:2009.08372.
+
+    Args:
+        input_shape: `(height, width, channels)`, at least 7 pixels either way.
+        num_classes: Number of logits.
+        filters: Channels of all blocks, even.
+        num_blocks: Residual blocks in each stage, or one number for each of the three.
+        batch_norm: Whether to use batch normalisation.
+        time_step: The step `h` of `x_{k+1} = x_k + h * v_k(x_k)`.
+        kernel_initializer: Initializer of every kernel; `None` for Kaiming normal.
+        name: Name of the model.
+
+    Returns:
+        A model from `(batch, height, width, channels)` to `(batch, num_classes)`.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Example:
+        >>> network = avgpool_resnet((32, 32, 3), 10, filters=32)
+    """
+    layers = Layers(batch_norm, time_step, kernel_initializer)
+    inputs = image_input(input_shape, num_classes, smallest=7)
+    x = layers.halving_stem(inputs, filters)
+    x = layers.pre_activation_stages(
+        x, per_stage(num_blocks, 3), layers.pooling_transition
+    )
+    x = layers.norm_relu(x, "head")
+    return keras.Model(inputs, layers.pooled_logits(x, num_classes), name=name)
+
+
+def wide_resnet(
+    input_shape: Sequence[int],
+    num_classes: int,
+    *,
+    filters: int = 160,
+    num_blocks: int | Sequence[int] = 4,
+    batch_norm: bool = True,
+    time_step: float = 1.0,
+    kernel_initializer: Any = None,
+    name: str = "wide_resnet",
+) -> keras.Model:
+    """Builds the wide pre-activation ResNet: 160, 320 and 640 channels.
+
+    As `resnet`, but the stem is a single 3x3 convolution that keeps the resolution.
+    From Karkar et al., 2020, arXiv:2009.08372.
+
+    Args:
+        input_shape: `(height, width, channels)`.
+        num_classes: Number of logits.
+        filters: Channels of the first stage; they double from stage to stage.
+        num_blocks: Residual blocks in each stage, or one number for each of the three.
+        batch_norm: Whether to use batch normalisation.
+        time_step: The step `h` of `x_{k+1} = x_k + h * v_k(x_k)`.
+        kernel_initializer: Initializer of every kernel; `None` for Kaiming normal.
+        name: Name of the model.
+
+    Returns:
+        A model from `(batch, height, width, channels)` to `(batch, num_classes)`.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Example:
+        >>> network = wide_resnet((32, 32, 3), 100)
+    """
+    layers = Layers(batch_norm, time_step, kernel_initializer)
+    inputs = image_input(input_shape, num_classes)
+    check_positive_integers(filters=filters)
+    x = layers.conv(inputs, filters, 3, "stem_conv")
+    x = layers.pre_activation_stages(
+        x, per_stage(num_blocks, 3), layers.strided_transition
+    )
+    x = layers.norm_relu(x, "head")
+    return keras.Model(inputs, layers.pooled_logits(x, num_classes), name=name)

@@ -1,0 +1,121 @@
+"""The paper's ResNeXt networks, of post-activation blocks ``relu(x + r(x))``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from keras_lap.networks._layers import Layers, image_input, per_stage
+
+
+def resnext29(
+    input_shape: Sequence[int],
+    num_classes: int,
+    *,
+    filters: int = 64,
+    cardinality: int = 16,
+    group_width: int = 64,
+    num_blocks: int | Sequence[int] = 3,
+    batch_norm: bool = True,
+    time_step: float = 1.0,
+    kernel_initializer: Any = None,
+    name: str = "resnext29",
+) -> keras.Model:
+    """Builds ResNeXt-29, 16x64d: three stages of three post-activation blocks.
+
+    A block is `z = relu(x + h * r(x))` with a grouped bottleneck `r`; where it changes
+    the shape, `x` is first projected by a 1x1 convolution. The architecture is that of
+    Xie et al., 2017, arXiv:1611.05431, as trained by Karkar et al., 2020,
+    arXiv:2009.08372.
+
+    Args:
+        input_shape: `(height, width, channels)`.
+        num_classes: Number of logits.
+        filters: Channels of the stem. The stages put out 4, 8 and 16 times as many.
+        cardinality: Groups of the 3x3 convolutions.
+        group_width: Channels of one group in the first stage; they double from stage to
+            stage.
+        num_blocks: Residual blocks in each stage, or one number for each of the three.
+        batch_norm: Whether to use batch normalisation.
+        time_step: The step `h` of `z = relu(x + h * r(x))`.
+        kernel_initializer: Initializer of every kernel; `None` for Kaiming normal.
+        name: Name of the model.
+
+    Returns:
+        A model from `(batch, height, width, channels)` to `(batch, num_classes)`.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Example:
+        >>> network = resnext29((32, 32, 3), 10, cardinality=8)
+    """
+    layers = Layers(batch_norm, time_step, kernel_initializer)
+    inputs = image_input(input_shape, num_classes)
+    x = layers.small_image_stem(inputs, filters)
+    x = layers.resnext_stages(
+        x, filters, per_stage(num_blocks, 3), cardinality, group_width
+    )
+    return keras.Model(inputs, layers.pooled_logits(x, num_classes), name=name)
+
+
+def resnext50(
+    input_shape: Sequence[int],
+    num_classes: int,
+    *,
+    filters: int = 64,
+    cardinality: int = 32,
+    group_width: int = 4,
+    num_blocks: int | Sequence[int] = (3, 4, 6, 3),
+    stem: str = "cifar",
+    batch_norm: bool = True,
+    time_step: float = 1.0,
+    kernel_initializer: Any = None,
+    name: str = "resnext50",
+) -> keras.Model:
+    """Builds ResNeXt-50, 32x4d: four stages of 3, 4, 6 and 3 post-activation blocks.
+
+    The blocks are those of `resnext29`. The default stem is for small images, as the
+    paper trains this network on the 32x32 images of CIFAR-100. From Xie et al., 2017,
+    arXiv:1611.05431, as trained by Karkar et al., 2020, arXiv:2009.08372.
+
+    Args:
+        input_shape: `(height, width, channels)`.
+        num_classes: Number of logits.
+        filters: Channels of the stem. The stages put out 4, 8, 16 and 32 times as many.
+        cardinality: Groups of the 3x3 convolutions.
+        group_width: Channels of one group in the first stage; they double from stage to
+            stage.
+        num_blocks: Residual blocks in each stage, or one number for each of the four.
+        stem: `"cifar"`, a 3x3 convolution that keeps the resolution, or `"imagenet"`, a
+            7x7 convolution and a 3x3 maximum pooling, each of stride 2.
+        batch_norm: Whether to use batch normalisation.
+        time_step: The step `h` of `z = relu(x + h * r(x))`.
+        kernel_initializer: Initializer of every kernel; `None` for Kaiming normal.
+        name: Name of the model.
+
+    Returns:
+        A model from `(batch, height, width, channels)` to `(batch, num_classes)`.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+
+    Example:
+        >>> small = resnext50((32, 32, 3), 100)
+        >>> large = resnext50((224, 224, 3), 1000, stem="imagenet")
+    """
+    layers = Layers(batch_norm, time_step, kernel_initializer)
+    inputs = image_input(input_shape, num_classes)
+    stems = {"cifar": layers.small_image_stem, "imagenet": layers.large_image_stem}
+    if stem not in stems:
+        raise ValueError(
+            f'`stem` must be "cifar" or "imagenet". Received: stem={stem!r}. Use '
+            '"cifar" for images of about 32x32 pixels, "imagenet" for large ones.'
+        )
+    x = stems[stem](inputs, filters)
+    x = layers.resnext_stages(
+        x, filters, per_stage(num_blocks, 4), cardinality, group_width
+    )
+    return keras.Model(inputs, layers.pooled_logits(x, num_classes), name=name)
