@@ -101,7 +101,9 @@ class LeastActionModel(keras.Model):
         ascent = MultiplierAscent(initial_multiplier)
         report = find_residual_blocks(network, blocks, include_projections)
         _check_not_empty(report)
-        super().__init__(**kwargs)
+        # The network converts its inputs itself: cast here as well, they would reach
+        # it in lower precision than without us.
+        super().__init__(autocast=False, **kwargs)
         self.network = network
         self.ascent = ascent
         self.energy = energy
@@ -181,6 +183,7 @@ class LeastActionModel(keras.Model):
         if self.loss is None or step is None:
             _check_has_loss(self, step)
             return super().compute_loss(x, y, y_pred, sample_weight, training)
+        # Keras adds `self.losses` to the compiled loss; hidden, the latter is left.
         step.task_only = True
         task_loss = super().compute_loss(x, y, y_pred, sample_weight, training)
         step.task_only = False

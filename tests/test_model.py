@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import threading
 
 import keras
@@ -263,6 +265,45 @@ def test_the_networks_own_file_is_plain_keras(digits, tmp_path):
     np.testing.assert_array_equal(
         loaded.predict(digits[0], verbose=0), model.predict(digits[0], verbose=0)
     )
+
+
+@pytest.mark.parametrize(
+    "copy", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))]
+)
+def test_copies_are_models_of_their_own(digits, copy):
+    model = trained(digits)
+    copied = copy(model)
+    before = float(model.multiplier)
+    copied.fit(*digits, **FIT, callbacks=[MultiplierUpdate(tau=1.0)])
+    assert float(model.multiplier) == before < float(copied.multiplier)
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision(digits, policy):
+    """The first layer works in float32: inputs must reach it unrounded."""
+    x, y = digits
+    keras.config.set_dtype_policy(policy)
+    try:
+        inputs = keras.Input((64,))
+        state = keras.layers.Dense(6, dtype="float32")(inputs)
+        state = state + keras.layers.Dense(6)(state)
+        network = keras.Model(inputs, keras.layers.Dense(10, dtype="float32")(state))
+        model = compiled(LeastActionModel(network, initial_multiplier=3.0))
+        update = MultiplierUpdate(tau=0.01)
+        history = model.fit(x, y, epochs=5, **FIT, callbacks=[update]).history
+        np.testing.assert_array_equal(
+            model.predict(x, verbose=0), network.predict(x, verbose=0)
+        )
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert history["task_loss"][-1] < history["task_loss"][0]
+    assert keras.backend.standardize_dtype(model.multiplier.dtype) == "float32"
+    assert 3.0 < history["multiplier"][0] < history["multiplier"][-1]
+
+
+def test_the_summary_shows_the_network(capsys):
+    LeastActionModel(build_dense_network()).summary()
+    assert "net (Functional)" in capsys.readouterr().out
 
 
 def test_the_energy_in_a_file_can_be_ones_own(digits, tmp_path):
