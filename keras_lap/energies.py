@@ -123,16 +123,15 @@ class DisplacementEnergy(Energy):
         Returns:
             A scalar tensor of dtype float32 (float64 for float64 displacements).
         """
-        displacement = at_least_float32(displacement)
-        batch = ops.shape(displacement)[0]
-        velocity = ops.reshape(displacement / self.time_step, (batch, -1))
+        v = at_least_float32(displacement)
         if self.norm == "elementwise":
-            per_sample = ops.sum(_absolute_power(velocity, self.p), axis=1)
+            per_sample = _per_sample_sum(_absolute_power(v, self.p))
         else:
-            per_sample = _root_power(ops.sum(ops.square(velocity), axis=1), self.p)
-        if self.reduction == "sum":
-            return ops.mean(per_sample)
-        return ops.sum(per_sample) / ops.cast(ops.size(velocity), velocity.dtype)
+            per_sample = _root_power(_per_sample_sum(v * v), self.p)
+        count = ops.size(v) if self.reduction == "mean" else ops.shape(v)[0]
+        # The energy is homogeneous: the step scales one number, not the tensor.
+        total = ops.sum(per_sample) * self.time_step**-self.p
+        return total / ops.cast(count, total.dtype)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, for saving."""
@@ -177,7 +176,14 @@ def at_least_float32(tensor: Any) -> Any:
 
 
 def _absolute_power(x: Any, p: float) -> Any:
-    return ops.square(x) if p == 2 else ops.power(ops.abs(x), p)
+    # A product has a cheaper gradient than a square on PyTorch and TensorFlow.
+    return x * x if p == 2 else ops.power(ops.abs(x), p)
+
+
+def _per_sample_sum(x: Any) -> Any:
+    """Sum over all axes but the first; also the fastest way to sum on PyTorch."""
+    features = tuple(range(1, len(x.shape)))
+    return ops.sum(x, axis=features) if features else x
 
 
 def _root_power(square: Any, p: float) -> Any:
