@@ -185,6 +185,8 @@ def print_table(runs: dict[tuple[str, str], list[Run]]) -> None:
     for (initializer, method), row in runs.items():
         mean, half = interval([run.accuracy for run in row])
         accuracy = f"{mean:.1f} [{mean - half:.1f}, {mean + half:.1f}]"
+        if len(row) < 2:
+            accuracy = f"{mean:.1f} (one seed)"
         cost = np.mean([run.block_costs.sum() for run in row])
         multipliers = [run.multiplier for run in row if run.multiplier is not None]
         multiplier = f"{np.mean(multipliers):.2f}" if multipliers else "-"
@@ -202,14 +204,16 @@ def summary(runs: dict[tuple[str, str], list[Run]]) -> str:
         plain, least = (runs[initializer, method] for method in METHODS)
         gains = [b.accuracy - a.accuracy for a, b in zip(plain, least, strict=True)]
         mean, half = interval(gains)
-        verdict = "no sure difference"
-        if abs(mean) > half:
+        change = f"{mean:+.1f} ± {half:.1f} points (no sure difference)"
+        if len(gains) < 2:
+            change = f"{mean:+.1f} points (one seed, which says little)"
+        elif abs(mean) > half:
             verdict = "better" if mean > 0 else "worse"
+            change = f"{mean:+.1f} ± {half:.1f} points ({verdict})"
         costs = [np.mean([r.block_costs.sum() for r in row]) for row in (plain, least)]
         parts.append(
             f"from {initializer}, least action moved the test data at {costs[1]:.3g} "
-            f"instead of {costs[0]:.3g} and changed test accuracy by {mean:+.1f} ± "
-            f"{half:.1f} points ({verdict})"
+            f"instead of {costs[0]:.3g} and changed test accuracy by {change}"
         )
     text = "; ".join(parts)
     return f"{text[0].upper()}{text[1:]}."
