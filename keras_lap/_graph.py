@@ -66,9 +66,11 @@ class Graph:
         nodes: Every node, each after the nodes it takes its inputs from.
         inputs: The tensors at which the graph begins.
         outputs: The tensors at which it ends.
+        insides: What was found inside the nodes' operations; see `_opening.inside`.
     """
 
     def __init__(self, inputs: list[Tensor], outputs: list[Tensor]):
+        self.insides: dict[Node, Any] = {}
         self.inputs = inputs
         self.outputs = outputs
         self.nodes = _forward_order(inputs, outputs)
@@ -101,26 +103,6 @@ class Graph:
     def is_output(self, tensor: Tensor) -> bool:
         """Whether `tensor` is one of the graph's outputs."""
         return any(tensor is output for output in self.outputs)
-
-    def depends(self, tensor: Tensor, source: Tensor) -> bool:
-        """Whether `tensor` is computed from `source` (true for itself).
-
-        Only nodes after `source` are visited, so the cost is the length of the
-        branch between the two and not the depth of the network.
-        """
-        oldest = self.position(source)
-        stack, seen = [tensor], set()
-        while stack:
-            current = stack.pop()
-            if current is source:
-                return True
-            if id(current) in seen or self.position(current) <= oldest:
-                continue
-            seen.add(id(current))
-            node = self.producer(current)
-            if node is not None:
-                stack.extend(node.inputs)
-        return False
 
 
 def has_graph(operation: keras.Operation) -> bool:
@@ -164,11 +146,12 @@ def _forward_order(inputs: list[Tensor], outputs: list[Tensor]) -> list[Node]:
         tensor, parents_done = stack.pop()
         if id(tensor) in done:
             continue
-        operation, node_index, _ = tensor._keras_history
-        if operation is None:
-            done.add(id(tensor))
+        history = getattr(tensor, "_keras_history", None)
+        if history is None or history.operation is None:
+            done.add(id(tensor))  # an input, or a value made from no input
             continue
-        raw = operation._inbound_nodes[node_index]
+        operation = history.operation
+        raw = operation._inbound_nodes[history.node_index]
         if not parents_done:
             stack.append((tensor, True))
             stack.extend((parent, False) for parent in _pending(raw, done))

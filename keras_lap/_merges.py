@@ -12,7 +12,8 @@ from typing import Literal
 
 import keras
 
-from keras_lap._graph import Graph, Node, Tensor, is_op
+from keras_lap._graph import Graph, Node, Tensor, is_addition, is_op
+from keras_lap._opening import flows
 
 Kind = Literal["identity", "projection", "layer"]
 
@@ -59,66 +60,169 @@ class Merge:
     Attributes:
         kind: What the shortcut is.
         shortcut: The state before: `x_in`, or its projection.
+        source: `x_in` itself.
         output: The state after: the sum, or the activation of the sum.
         branch: The displacement itself, if that is one tensor of the graph.
     """
 
     kind: Kind
     shortcut: Tensor
+    source: Tensor
     output: Tensor
     branch: Tensor | None
 
 
-def find_merge(graph: Graph, node: Node, streams: set[int]) -> Merge | str:
-    """Decides whether an addition closes a residual block.
+@dataclass(frozen=True, eq=False)
+class Sum:
+    """A node that returns a sum, perhaps activated.
+
+    Attributes:
+        node: The call.
+        terms: The tensors that are added up, or that its layer computes them from.
+        unchanged: Those of them that are terms as they are.
+    """
+
+    node: Node
+    terms: list[Tensor]
+    unchanged: list[Tensor]
+
+
+def find_sum(graph: Graph, node: Node, inner: Graph | None) -> Sum | None:
+    """Reads a node as a sum of two terms or more.
 
     Args:
         graph: The graph that holds `node`.
-        node: A call of an addition with two inputs or more.
+        node: Any node of it.
+        inner: The graph inside the node's operation, if it has one.
+
+    Returns:
+        The sum of an addition, ``x + a + b`` being one sum of three; that of a layer
+        which adds up its inputs; None for anything else.
+    """
+    if len(node.inputs) < 2:
+        return None
+    if is_addition(node.operation):
+        terms = _terms(graph, node)
+        return Sum(node, terms, terms)
+    if inner is None:
+        return None
+    closing = inner.producer(inner.outputs[0])
+    if closing is not None and _is_activation(closing.operation):
+        closing = inner.producer(closing.inputs[0])
+    if closing is None or not is_addition(closing.operation):
+        return None
+    pairs = zip(node.inputs, inner.inputs, strict=True)
+    unchanged = [outer for outer, t in pairs if any(t is s for s in closing.inputs)]
+    return Sum(node, list(node.inputs), unchanged) if unchanged else None
+
+
+def enclosing_sum(graph: Graph, node: Node) -> Node | None:
+    """The addition that alone reads the result of an addition and goes on with it."""
+    total = node.outputs[0]
+    consumers = graph.consumers(total)
+    if not is_addition(node.operation) or len(consumers) != 1:
+        return None
+    (consumer,) = consumers
+    inside_it = is_addition(consumer.operation) and len(consumer.inputs) > 1
+    return consumer if inside_it and not graph.is_output(total) else None
+
+
+def _terms(graph: Graph, node: Node) -> list[Tensor]:
+    """The terms of an addition, those of additions within it in their places."""
+    terms: list[Tensor] = []
+    stack = list(node.inputs[::-1])
+    while stack:
+        tensor = stack.pop()
+        part = graph.producer(tensor)
+        if part is not None and enclosing_sum(graph, part) is not None:
+            stack.extend(part.inputs[::-1])
+        else:
+            terms.append(tensor)
+    return terms
+
+
+def find_merge(graph: Graph, found: Sum, streams: set[int]) -> Merge | str:
+    """Decides whether a sum closes a residual block.
+
+    Args:
+        graph: The graph that holds the sum.
+        found: The sum.
         streams: Ids of the sums that closed a block without an activation, so far;
             extended by this one if it does so too.
 
     Returns:
         The merge, or the reason why it is not one.
     """
-    total = node.outputs[0]
-    found = _shortcut(graph, node)
-    if isinstance(found, str):
-        return found
-    kind, shortcut = found
+    total = found.node.outputs[0]
+    how = _shortcut(graph, found)
+    if isinstance(how, str):
+        return how
+    kind, shortcut, source = how
     if tuple(shortcut.shape) != tuple(total.shape):
         return f"the sum broadcasts its shortcut from {shortcut.shape} to {total.shape}"
     output = total if id(shortcut) in streams else _activated(graph, total)
     if output is total:
         streams.add(id(total))
-    branch = _other(node, shortcut) if output is total else None
-    return Merge(kind, shortcut, output, branch)
+    plain = output is total and is_addition(found.node.operation)
+    branch = _other(found.node, shortcut) if plain else None
+    return Merge(kind, shortcut, source, output, branch)
 
 
-def _shortcut(graph: Graph, node: Node) -> tuple[Kind, Tensor] | str:
-    """The input of a sum that is the state before, and how it got there."""
-    by_age = sorted(node.inputs, key=graph.position)
-    for candidate in by_age:
-        if any(graph.depends(t, candidate) for t in node.inputs if t is not candidate):
-            return "identity", candidate
-    sources = [list(_shortcut_sources(graph, tensor)) for tensor in node.inputs]
-    for tensor, chain in zip(node.inputs, sources, strict=True):
-        rest = [other for other in node.inputs if other is not tensor]
-        for source in chain:
-            if any(graph.depends(other, source) for other in rest):
-                return _projection(node, tensor, source, sources)
+def find_carried(inner: Graph, merges: dict[int, Merge]) -> tuple[int, int] | None:
+    """Follows the shortcuts inside a layer from its outputs back to an input.
+
+    Args:
+        inner: The graph inside the layer.
+        merges: Its merges, by the id of the sum.
+
+    Returns:
+        The index of the input and of the output between which the state is carried
+        by residual merges alone, normalised or activated after them at the most;
+        None if there is no such path.
+    """
+    for output_index, tensor in enumerate(inner.outputs):
+        passed = False
+        while True:
+            for input_index, source in enumerate(inner.inputs):
+                if passed and tensor is source:
+                    return input_index, output_index
+            node = inner.producer(tensor)
+            if id(tensor) in merges:
+                tensor, passed = merges[id(tensor)].source, True
+            elif node is not None and _keeps_state(node):
+                tensor = node.inputs[0]
+            else:
+                break
+    return None
+
+
+def _shortcut(graph: Graph, found: Sum) -> tuple[Kind, Tensor, Tensor] | str:
+    """The kind of a sum's shortcut, the state before, and where that comes from."""
+
+    def others_use(tensor: Tensor, source: Tensor) -> bool:
+        rest = (term for term in found.terms if term is not tensor)
+        return any(flows(graph, source, term) for term in rest)
+
+    for candidate in sorted(found.unchanged, key=graph.position):
+        if others_use(candidate, candidate):
+            return "identity", candidate, candidate
+    chains = [list(_shortcut_sources(graph, term)) for term in found.terms]
+    for tensor in found.unchanged:
+        for source in _shortcut_sources(graph, tensor):
+            if others_use(tensor, source):
+                return _projection(tensor, source, chains)
     return "sums parallel branches: no input is a shortcut past the others"
 
 
 def _projection(
-    node: Node, tensor: Tensor, source: Tensor, sources: list[list[Tensor]]
-) -> tuple[Kind, Tensor] | str:
+    tensor: Tensor, source: Tensor, chains: list[list[Tensor]]
+) -> tuple[Kind, Tensor, Tensor] | str:
     """Decides whether a chain of shortcut layers from `source` is a projection."""
-    if sum(any(t is source for t in chain) for chain in sources) > 1:
+    if sum(any(t is source for t in chain) for chain in chains) > 1:
         return "sums parallel branches: all of them look like shortcuts"
     if tuple(tensor.shape) == tuple(source.shape):
         return "its shortcut is a layer that keeps the shape, so no state reaches it"
-    return "projection", tensor
+    return "projection", tensor, source
 
 
 def _shortcut_sources(graph: Graph, tensor: Tensor) -> Iterator[Tensor]:
@@ -163,9 +267,20 @@ def _is_activation(operation: keras.Operation) -> bool:
     )
 
 
+def _keeps_state(node: Node) -> bool:
+    """Whether a node after a merge still hands on the state: norm, act, layout."""
+    operation = node.operation
+    return len(node.inputs) == 1 and (
+        isinstance(operation, (*_NORMALIZATION, keras.layers.Dropout))
+        or _is_activation(operation)
+        or is_op(operation, "numpy", "Reshape")
+        or is_op(operation, "core", "Cast")
+    )
+
+
 def _other(node: Node, shortcut: Tensor) -> Tensor | None:
     """The one other summand, if it has the full shape: then it is ``x_out − x_in``."""
-    if len(node.inputs) != 2:
+    if len(node.inputs) != 2 or all(tensor is not shortcut for tensor in node.inputs):
         return None
     first, second = node.inputs
     branch = second if first is shortcut else first

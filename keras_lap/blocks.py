@@ -1,8 +1,8 @@
 """Residual blocks: which parts of a network move the data.
 
 `find_residual_blocks` reads the graph of a Functional or Sequential model, through
-any nesting of such models, and reports the blocks in forward order together with
-everything that looked like one and was left out.
+any nesting of such models and into the calls of layers, and reports the blocks in
+forward order together with everything that looked like one and was left out.
 """
 
 from __future__ import annotations
@@ -14,8 +14,16 @@ from typing import Any
 
 import keras
 
-from keras_lap._graph import Graph, Node, has_graph, is_addition
-from keras_lap._merges import Kind, Merge, find_merge
+from keras_lap._graph import Graph, Node, has_graph
+from keras_lap._merges import (
+    Kind,
+    Merge,
+    enclosing_sum,
+    find_carried,
+    find_merge,
+    find_sum,
+)
+from keras_lap._opening import CannotOpen, inside
 
 Selection = str | Sequence[str | keras.Layer] | Callable[[Any], bool]
 
@@ -28,7 +36,8 @@ class ResidualBlock:
         name: Name of the merge layer, after the names of the nested models that
             hold it; ``#2``, ``#3``, … mark later calls of the same layer.
         kind: `"identity"`, `"projection"` (the shortcut changes the shape) or
-            `"layer"` (a whole layer that was asked for by `blocks=`).
+            `"layer"` (a whole layer: its residual connections are inside its call, or
+            it was asked for by `blocks=`).
         shape: Shape of the state, `(batch, ...)` with None for unknown sizes.
     """
 
@@ -103,9 +112,13 @@ def find_residual_blocks(
 ) -> BlockReport:
     """Finds the residual blocks ``x_out = act?(x_in + r(x_in))`` of a model.
 
-    A sum closes a block if one of its inputs is a state that another input is
-    computed from. The sum may be a `keras.layers.Add`, ``x + y`` or
-    `keras.ops.add`; an activation that alone reads the sum belongs to the block.
+    A sum closes a block if one of its terms is a state that another term is
+    computed from. The sum may be a `keras.layers.Add`, ``x + y``, `keras.ops.add` or
+    a layer that adds up its inputs; an activation that alone reads the sum belongs to
+    the block. A layer whose `call` carries its input to its output by such sums, as
+    transformer layers do, is one block of kind `"layer"`; this is found out by running
+    the `call` once on symbolic tensors. A layer whose call does not run on them is not
+    counted, and the report says so.
 
     Args:
         model: A Functional or Sequential model, built.
@@ -130,7 +143,7 @@ def find_residual_blocks(
         9
     """
     _check_has_graph(model)
-    found, skipped = _scan(model)
+    found, skipped = _scan(Graph.of(model))
     if blocks != "auto":
         found = _select(model, found, blocks)
     counted = []
@@ -142,6 +155,7 @@ def find_residual_blocks(
     return BlockReport(model.name, tuple(counted), tuple(skipped))
 
 
+_CLOSED = "cannot be looked into, so not counted; blocks= can name it ({})"
 _PROJECTION = "its shortcut is a projection; include_projections=True counts it"
 
 
@@ -168,25 +182,68 @@ def _check_has_graph(model: Any) -> None:
 
 
 def _scan(
-    model: keras.Model, path: tuple[Node, ...] = ()
+    graph: Graph, path: tuple[Node, ...] = ()
 ) -> tuple[list[Site], list[Skipped]]:
-    """Looks at every addition of a model and of the models nested in it."""
-    graph = Graph.of(model)
+    """Looks at every sum of a graph, of the models nested in it and inside layers."""
     streams: set[int] = set()
     sites: list[Site] = []
     skipped: list[Skipped] = []
     for node in graph.nodes:
-        if has_graph(node.operation):
-            inner_sites, inner_skipped = _scan(node.operation, (*path, node))
-            sites += inner_sites
-            skipped += inner_skipped
-        elif is_addition(node.operation) and len(node.inputs) > 1:
-            merge = find_merge(graph, node, streams)
-            if isinstance(merge, str):
-                skipped.append(Skipped(_full_name(path, node), merge))
-            else:
+        name = _full_name(path, node)
+        try:
+            inner = inside(graph, node)
+        except CannotOpen as error:
+            if _keeps_shape(node):
+                skipped.append(Skipped(name, _CLOSED.format(error)))
+            continue
+        found = None
+        if not has_graph(node.operation) and enclosing_sum(graph, node) is None:
+            found = find_sum(graph, node, inner)
+        if found is not None:
+            merge = find_merge(graph, found, streams)
+            if isinstance(merge, Merge):
                 sites.append(_site(path, node, merge))
+            else:
+                skipped.append(Skipped(name, merge))
+        elif inner is not None:
+            scan = _scan(inner, (*path, node))
+            if not has_graph(node.operation):
+                scan = _as_layer(path, node, inner, *scan)
+            sites += scan[0]
+            skipped += scan[1]
     return sites, skipped
+
+
+def _as_layer(
+    path: tuple[Node, ...],
+    node: Node,
+    inner: Graph,
+    sites: list[Site],
+    skipped: list[Skipped],
+) -> tuple[list[Site], list[Skipped]]:
+    """Turns what was found inside a layer's call into one block, the layer."""
+    own = [site for site in sites if site.path == (*path, node)]
+    if any(site.block.kind == "layer" for site in own) or len(own) < len(sites):
+        reason = f"lies inside the call of {node.name!r}, where states are not recorded"
+        return [], [*skipped, *(Skipped(site.block.name, reason) for site in sites)]
+    if not own:
+        return [], skipped
+    merges = {id(site.node.outputs[0]): site.merge for site in own}
+    carried = find_carried(inner, merges)
+    name = _full_name(path, node)
+    if carried is None:
+        reason = "merges inside its call, but not from its input to its output"
+        return [], [*skipped, Skipped(name, reason)]
+    before, after = node.inputs[carried[0]], node.outputs[carried[1]]
+    if tuple(before.shape) != tuple(after.shape):
+        reason = f"its state changes shape inside its call, {before.shape} to "
+        return [], [*skipped, Skipped(name, f"{reason}{after.shape}")]
+    return [_site(path, node, Merge("layer", before, before, after, None))], []
+
+
+def _keeps_shape(node: Node) -> bool:
+    shapes = {tuple(tensor.shape) for tensor in node.inputs}
+    return any(tuple(tensor.shape) in shapes for tensor in node.outputs)
 
 
 def _site(path: tuple[Node, ...], node: Node, merge: Merge) -> Site:
@@ -289,4 +346,4 @@ def _layer_site(path: tuple[Node, ...], node: Node) -> Site:
             "displacement between them. Choose layers that keep the shape of their "
             'state, or blocks="auto".'
         )
-    return _site(path, node, Merge("layer", before, after, None))
+    return _site(path, node, Merge("layer", before, before, after, None))

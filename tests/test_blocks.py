@@ -32,6 +32,9 @@ MERGES = {
     "activation layer after": lambda x, r: L.ReLU()(L.Add()([x, r])),
     "activation op after": lambda x, r: keras.ops.relu(x + r),
     "three summands": lambda x, r: L.Add()([x, r, conv(x)]),
+    "three summands, two by two": lambda x, r: x + r + conv(x),
+    "the branches first": lambda x, r: x + (r + conv(x)),
+    "a constant in between": lambda x, r: (r + 1.0) + x,
 }
 
 
@@ -109,11 +112,14 @@ def test_projections_count_only_if_asked_for(shortcut):
 # ResNet v1 (He et al. 2015, table 1): 3 + 4 + 6 + 3 blocks, the first of each stage
 # with a projection. ResNet v2 in Keras: also the last of the first three stages, which
 # strides and pools its shortcut. MobileNetV2 (Sandler et al. 2018, table 2): a residual
-# in each of the repeats after the first of its rows, 0+1+2+3+2+2+0.
+# in each of the repeats after the first of its rows, 0+1+2+3+2+2+0. Inception-ResNet-v2
+# in Keras (after Szegedy et al. 2016): 10 + 20 + 10 blocks, merged by a layer of two
+# inputs that scales the branch.
 APPLICATIONS = {
     "ResNet50": (12, 4),
     "ResNet50V2": (9, 7),
     "MobileNetV2": (10, 0),
+    "InceptionResNetV2": (40, 0),
     "VGG16": (0, 0),
 }
 
@@ -121,7 +127,8 @@ APPLICATIONS = {
 @pytest.mark.parametrize(("name", "expected"), APPLICATIONS.items(), ids=APPLICATIONS)
 def test_published_networks(name, expected):
     build = getattr(keras.applications, name)
-    model = build(weights=None, input_shape=(32, 32, 3), include_top=False)
+    side = 96 if name.startswith("Inception") else 32
+    model = build(weights=None, input_shape=(side, side, 3), include_top=False)
     found = kinds(model, include_projections=True)
     assert (found.count("identity"), found.count("projection")) == expected
     assert len(find_residual_blocks(model)) == expected[0]

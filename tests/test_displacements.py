@@ -36,6 +36,11 @@ def three_summands(x):
     return marked(L.Add()([conv(before), before, conv(before)]), "after")
 
 
+def three_summands_two_by_two(x):
+    before = marked(x, "before")
+    return marked((conv(before) + 1.0) + (before + conv(before)), "after")
+
+
 def broadcast_branch(x):
     """A squeeze branch of shape (1, 1, channels): the sum has the state's shape."""
     before = marked(x, "before")
@@ -47,6 +52,7 @@ BUILDS = [
     plain_add,
     operator_with_activation,
     three_summands,
+    three_summands_two_by_two,
     broadcast_branch,
 ]
 

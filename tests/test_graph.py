@@ -7,7 +7,7 @@ import sys
 import keras
 import pytest
 
-from keras_lap import _graph
+from keras_lap import _graph, _opening
 
 
 def layer_names(model):
@@ -78,10 +78,10 @@ def test_dependence_follows_the_edges():
     right = keras.layers.Dense(4)(inputs)
     total = left + right
     graph = _graph.Graph([inputs], [total])
-    assert graph.depends(total, left)
-    assert graph.depends(left, inputs)
-    assert not graph.depends(left, right)
-    assert not graph.depends(inputs, total)
+    assert _opening.flows(graph, left, total)
+    assert _opening.flows(graph, inputs, left)
+    assert not _opening.flows(graph, right, left)
+    assert not _opening.flows(graph, total, inputs)
 
 
 def test_a_deep_graph_needs_no_deep_stack():
