@@ -268,11 +268,12 @@ def _is_activation(operation: keras.Operation) -> bool:
 
 
 def _keeps_state(node: Node) -> bool:
-    """Whether a node after a merge still hands on the state: norm, act, layout."""
+    """Whether a node after a merge still hands on the state: norm, act, constant."""
     operation = node.operation
     return len(node.inputs) == 1 and (
         isinstance(operation, (*_NORMALIZATION, keras.layers.Dropout))
         or _is_activation(operation)
+        or is_addition(operation)
         or is_op(operation, "numpy", "Reshape")
         or is_op(operation, "core", "Cast")
     )

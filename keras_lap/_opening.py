@@ -53,6 +53,15 @@ def inside(graph: Graph, node: Node) -> Graph | None:
     return found
 
 
+def is_openable(operation: keras.Operation) -> bool:
+    """Whether only looking inside tells what a layer does.
+
+    Keras's own layers are known: none of them has a residual connection in its call.
+    """
+    own = type(operation).call.__module__.startswith("keras.src.layers.")
+    return isinstance(operation, keras.Layer) and not own
+
+
 def flows(graph: Graph, source: Tensor, tensor: Tensor) -> bool:
     """Whether the value of `source` is used to compute `tensor` (true for itself).
 
@@ -95,7 +104,7 @@ def _open(node: Node) -> Graph | None:
     operation = node.operation
     if has_graph(operation):
         return Graph.of(operation)
-    if not _is_openable(operation):
+    if not is_openable(operation):
         return None
     inputs = [_concrete(tensor) for tensor in node.inputs]
     values = {id(t): new for t, new in zip(node.inputs, inputs, strict=True)}
@@ -107,19 +116,11 @@ def _open(node: Node) -> Graph | None:
         return Graph(inputs, outputs)
 
 
-def _is_openable(operation: keras.Operation) -> bool:
-    """Whether only looking inside tells what a layer does.
-
-    Keras's own layers are known: none of them has a residual connection in its call.
-    """
-    own = type(operation).call.__module__.startswith("keras.src.layers.")
-    return isinstance(operation, keras.Layer) and not own
-
-
 def _symbolic_call(layer: keras.Layer, args: tuple, kwargs: dict) -> list[Tensor]:
     """The flat outputs of a layer's call on symbolic tensors."""
     try:
-        results = keras.tree.flatten(layer.call(*args, **kwargs))
+        with keras.StatelessScope():  # no seed or statistic moves on
+            results = keras.tree.flatten(layer.call(*args, **kwargs))
         # A value that is not symbolic was computed from none of the inputs.
         return [
             result

@@ -14,7 +14,7 @@ from typing import Any
 
 import keras
 
-from keras_lap._graph import Graph, Node, has_graph
+from keras_lap._graph import Graph, Node, has_graph, is_addition
 from keras_lap._merges import (
     Kind,
     Merge,
@@ -23,7 +23,7 @@ from keras_lap._merges import (
     find_merge,
     find_sum,
 )
-from keras_lap._opening import CannotOpen, inside
+from keras_lap._opening import CannotOpen, inside, is_openable
 
 Selection = str | Sequence[str | keras.Layer] | Callable[[Any], bool]
 
@@ -124,7 +124,9 @@ def find_residual_blocks(
         model: A Functional or Sequential model, built.
         blocks: `"auto"`; or names of merge layers, of nested models that hold
             blocks, or of any layer that keeps the shape of its input; or these
-            layers themselves; or a function from a layer to whether it is wanted.
+            layers themselves; or a function from a layer to whether it is wanted,
+            asked of every layer: it chooses among the blocks that `"auto"` finds and
+            layers that are not Keras's own.
         include_projections: Whether to count blocks whose shortcut changes the
             shape; their displacement starts at the projected input. Defaults to
             False.
@@ -281,15 +283,24 @@ def _select(model: keras.Model, found: list[Site], blocks: Selection) -> list[Si
         if not hit:
             continue
         hits.add(hit)
-        inside = [
-            s for n, s in by_name.items() if n == name or n.startswith(f"{name}/")
-        ]
-        for site in inside or [_layer_site(path, node)]:
+        held = [s for n, s in by_name.items() if f"{n}/".startswith(f"{name}/")]
+        if not held and (not callable(blocks) or _may_be_block(node)):
+            held = [_layer_site(path, node)]
+        for site in held:
             if site.block.name not in taken:
                 taken.add(site.block.name)
                 sites.append(site)
     _check_all_hit(model, blocks, hits)
     return sites
+
+
+def _may_be_block(node: Node) -> bool:
+    """Whether a layer that a function picked can be a block though none was found.
+
+    A function that goes by names picks convolutions and norms as well: only layers
+    that are not Keras's own are taken as a whole.
+    """
+    return is_openable(node.operation) and _keeps_shape(node)
 
 
 def _wanted(blocks: Selection) -> Callable[[Any, str], Any]:
@@ -338,6 +349,12 @@ def _check_all_hit(model: keras.Model, blocks: Selection, hits: set[Any]) -> Non
 def _layer_site(path: tuple[Node, ...], node: Node) -> Site:
     """A whole layer as a block: displacement = output − input."""
     name = _full_name(path, node)
+    if is_addition(node.operation):
+        raise ValueError(
+            f"The sum {name!r} cannot be a block: no state reaches it past a branch. "
+            "print(keras_lap.find_residual_blocks(network)) says why; name the layer "
+            "or the nested model that moves the state."
+        )
     before, after = node.inputs[0], node.outputs[0]
     if tuple(before.shape) != tuple(after.shape):
         raise ValueError(

@@ -218,6 +218,10 @@ SELECTIONS = {
     "a nested model": (["inner"], ["inner/first", "inner/second"] * 2),
     "one use of it": (["inner#2"], ["inner/first", "inner/second"]),
     "a function": (lambda layer: layer.name == "first", ["inner/first"] * 2),
+    "a function of all": (
+        lambda layer: True,
+        ["inner/first", "inner/second", "outer", "inner/first", "inner/second"],
+    ),
 }
 
 
@@ -248,6 +252,7 @@ def test_the_report_is_a_sequence_and_a_table(dense_network):
 BAD_SELECTIONS = {
     "unknown name": (["b7"], ValueError, r"'b7'.*no layer of 'net'.*b0"),
     "shapes differ": (["stem"], ValueError, r"'stem'.*\(None, 64\).*\(None, 6\)"),
+    "no block": (["sum"], ValueError, "sum 'sum' cannot be a block"),
     "a bare string": ("b0", TypeError, 'must be "auto", a list'),
     "an empty list": ([], TypeError, "must be"),
     "a number in the list": ([3], TypeError, "names or layers.*3"),
@@ -258,8 +263,11 @@ BAD_SELECTIONS = {
     ("blocks", "error", "message"), BAD_SELECTIONS.values(), ids=BAD_SELECTIONS
 )
 def test_bad_selections_say_what_to_do(dense_network, blocks, error, message):
+    network = dense_network()
+    parallel = L.Add(name="sum")([L.Dense(3)(network.input), L.Dense(3)(network.input)])
+    network = keras.Model(network.input, [network.output, parallel], name="net")
     with pytest.raises(error, match=message):
-        find_residual_blocks(dense_network(), blocks=blocks)
+        find_residual_blocks(network, blocks=blocks)
 
 
 def test_models_without_a_graph_say_what_to_do():

@@ -176,17 +176,27 @@ def test_displacement_is_output_minus_input():
 
 def test_opening_leaves_no_trace():
     class Losing(Block):
+        def build(self, shape):
+            self.count = self.add_weight(shape=(), initializer="zeros", name="count")
+            self.seeds = keras.random.SeedGenerator(1)
+
         def call(self, x):
             self.add_loss(ops.sum(x))
-            return super().call(x)
+            self.count.assign(self.count + 1)
+            return super().call(x) + keras.random.normal((4,), seed=self.seeds)
 
-    model = model_of(Losing())
+    layer = Losing()
+    model = model_of(layer)
+    state = [as_numpy(layer.count.value), as_numpy(layer.seeds.state.value)]
     layers = model._flatten_layers()
     before = [(len(x._inbound_nodes), len(x._outbound_nodes)) for x in layers]
     assert len(find_residual_blocks(model)) == 1
     after = [(len(x._inbound_nodes), len(x._outbound_nodes)) for x in layers]
     assert after == before
     assert model.losses == []
+    assert "add_loss" not in vars(layer)
+    np.testing.assert_array_equal(state[0], as_numpy(layer.count.value))
+    np.testing.assert_array_equal(state[1], as_numpy(layer.seeds.state.value))
 
 
 def test_training_and_saving_with_layers_as_blocks(tmp_path):
