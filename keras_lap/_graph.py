@@ -40,8 +40,12 @@ class Node:
     @property
     def name(self) -> str:
         """The operation's name, with ``#2``, ``#3``, … for later calls."""
-        suffix = f"#{self.use + 1}" if self.use else ""
-        return f"{self.operation.name}{suffix}"
+        return self.exact_name if self.use else self.operation.name
+
+    @property
+    def exact_name(self) -> str:
+        """The name with the number of the call, ``#1`` for the first."""
+        return f"{self.operation.name}#{self.use + 1}"
 
     def call_arguments(self, values: dict[int, Any]) -> tuple[tuple, dict]:
         """The arguments of this call with each tensor replaced by its value.
@@ -117,6 +121,17 @@ def has_graph(operation: keras.Operation) -> bool:
         return False
     own_call = type(operation).call.__module__.startswith("keras.src.models.")
     return own_call and bool(getattr(operation, "inputs", None))
+
+
+def structure(model: keras.Model) -> tuple[Any, Any]:
+    """The symbolic inputs and outputs of a model's own graph, as it nests them.
+
+    A Sequential has ``input`` and ``output`` only once it was called elsewhere, and
+    then they are those of that call.
+    """
+    if isinstance(model, keras.Sequential):
+        return model.inputs[0], model.outputs[0]
+    return model.input, model.output
 
 
 def is_addition(operation: keras.Operation) -> bool:

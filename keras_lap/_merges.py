@@ -6,7 +6,7 @@ shortcut that only changes its shape, and the rest of the sum depends on `x_in`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -102,7 +102,7 @@ def find_sum(graph: Graph, node: Node, inner: Graph | None) -> Sum | None:
     if len(node.inputs) < 2:
         return None
     if is_addition(node.operation):
-        terms = _terms(graph, node)
+        terms = _terms(graph, node, lambda part: is_part(graph, part))
         return Sum(node, terms, terms)
     if inner is None:
         return None
@@ -116,7 +116,23 @@ def find_sum(graph: Graph, node: Node, inner: Graph | None) -> Sum | None:
     return Sum(node, list(node.inputs), unchanged) if unchanged else None
 
 
-def enclosing_sum(graph: Graph, node: Node) -> Node | None:
+def is_part(graph: Graph, node: Node) -> bool:
+    """Whether an addition is only a part of the sum that alone reads it.
+
+    ``(x + a(x)) + b(x)`` is one sum; in ``(y + b(y)) + x`` the inner one is a block of
+    its own, for its state before is another.
+    """
+    whole = _enclosing_sum(graph, node)
+    if whole is None:
+        return False
+    own = _shortcut(graph, _flat_sum(graph, node))
+    if isinstance(own, str):
+        return True
+    outer = _shortcut(graph, _flat_sum(graph, whole))
+    return not isinstance(outer, str) and outer[1] is own[1]
+
+
+def _enclosing_sum(graph: Graph, node: Node) -> Node | None:
     """The addition that alone reads the result of an addition and goes on with it."""
     total = node.outputs[0]
     consumers = graph.consumers(total)
@@ -127,14 +143,20 @@ def enclosing_sum(graph: Graph, node: Node) -> Node | None:
     return consumer if inside_it and not graph.is_output(total) else None
 
 
-def _terms(graph: Graph, node: Node) -> list[Tensor]:
-    """The terms of an addition, those of additions within it in their places."""
+def _flat_sum(graph: Graph, node: Node) -> Sum:
+    """An addition with the terms of every addition that it alone reads."""
+    terms = _terms(graph, node, lambda part: _enclosing_sum(graph, part) is not None)
+    return Sum(node, terms, terms)
+
+
+def _terms(graph: Graph, node: Node, opens: Callable[[Node], bool]) -> list[Tensor]:
+    """The terms of an addition, those of the additions it opens in their places."""
     terms: list[Tensor] = []
     stack = list(node.inputs[::-1])
     while stack:
         tensor = stack.pop()
         part = graph.producer(tensor)
-        if part is not None and enclosing_sum(graph, part) is not None:
+        if part is not None and opens(part):
             stack.extend(part.inputs[::-1])
         else:
             terms.append(tensor)
@@ -160,7 +182,8 @@ def find_merge(graph: Graph, found: Sum, streams: set[int]) -> Merge | str:
     kind, shortcut, source = how
     if tuple(shortcut.shape) != tuple(total.shape):
         return f"the sum broadcasts its shortcut from {shortcut.shape} to {total.shape}"
-    output = total if id(shortcut) in streams else _activated(graph, total)
+    raw = id(shortcut) in streams or _starts_with_activation(graph, source)
+    output = total if raw else _activated(graph, total)
     if output is total:
         streams.add(id(total))
     plain = output is total and is_addition(found.node.operation)
@@ -256,6 +279,18 @@ def _activated(graph: Graph, total: Tensor) -> Tensor:
         return total
     (node,) = consumers
     return node.outputs[0] if _is_activation(node.operation) else total
+
+
+def _starts_with_activation(graph: Graph, source: Tensor) -> bool:
+    """Whether a branch of a state begins by normalising or activating it.
+
+    In such a pre-activation network the states are the sums themselves, and an
+    activation after the last of them belongs to the head.
+    """
+    return any(
+        _is_activation(node.operation) or isinstance(node.operation, _NORMALIZATION)
+        for node in graph.consumers(source)
+    )
 
 
 def _is_activation(operation: keras.Operation) -> bool:

@@ -15,14 +15,7 @@ from typing import Any
 import keras
 
 from keras_lap._graph import Graph, Node, has_graph, is_addition
-from keras_lap._merges import (
-    Kind,
-    Merge,
-    enclosing_sum,
-    find_carried,
-    find_merge,
-    find_sum,
-)
+from keras_lap._merges import Kind, Merge, find_carried, find_merge, find_sum, is_part
 from keras_lap._opening import CannotOpen, inside, is_openable
 
 Selection = str | Sequence[str | keras.Layer] | Callable[[Any], bool]
@@ -92,6 +85,11 @@ class BlockReport(Sequence):
     def __len__(self) -> int:
         return len(self.sites)
 
+    @property
+    def selection(self) -> list[str]:
+        """Names that choose these very blocks when given as `blocks=`."""
+        return [_exact_name(site.path, site.node) for site in self.sites]
+
     def __str__(self) -> str:
         kinds = [block.kind for block in self]
         counts = ", ".join(
@@ -151,10 +149,22 @@ def find_residual_blocks(
     counted = []
     for site in found:
         if site.block.kind == "projection" and not include_projections:
+            _check_not_named(site, blocks)
             skipped.append(Skipped(site.block.name, _PROJECTION))
         else:
             counted.append(site)
     return BlockReport(model.name, tuple(counted), tuple(skipped))
+
+
+def _check_not_named(site: Site, blocks: Selection) -> None:
+    """Raises if the user named a block that is left out for its shortcut."""
+    names = {site.block.name, site.node.operation.name}
+    named = () if callable(blocks) or isinstance(blocks, str) else blocks
+    if any(item is site.node.operation or item in names for item in named):
+        raise ValueError(
+            f"blocks names {site.block.name!r}, but {_PROJECTION}. Pass "
+            "include_projections=True, or leave it out of blocks."
+        )
 
 
 _CLOSED = "cannot be looked into, so not counted; blocks= can name it ({})"
@@ -199,7 +209,7 @@ def _scan(
                 skipped.append(Skipped(name, _CLOSED.format(error)))
             continue
         found = None
-        if not has_graph(node.operation) and enclosing_sum(graph, node) is None:
+        if not has_graph(node.operation) and not is_part(graph, node):
             found = find_sum(graph, node, inner)
         if found is not None:
             merge = find_merge(graph, found, streams)
@@ -258,6 +268,10 @@ def _full_name(path: tuple[Node, ...], node: Node) -> str:
     return "/".join(step.name for step in (*path, node))
 
 
+def _exact_name(path: tuple[Node, ...], node: Node) -> str:
+    return "/".join([*(step.name for step in path), node.exact_name])
+
+
 def _calls(
     model: keras.Model, path: tuple[Node, ...] = ()
 ) -> Iterator[tuple[tuple[Node, ...], Node]]:
@@ -272,14 +286,14 @@ def _calls(
 
 def _select(model: keras.Model, found: list[Site], blocks: Selection) -> list[Site]:
     """The blocks that the user asked for, in forward order."""
-    wanted = _wanted(blocks)
+    wanted = _wanted(model, blocks)
     by_name = {site.block.name: site for site in found}
     hits: set[Any] = set()
     sites: list[Site] = []
     taken: set[str] = set()
     for path, node in _calls(model):
         name = _full_name(path, node)
-        hit = wanted(node.operation, name)
+        hit = wanted(path, node)
         if not hit:
             continue
         hits.add(hit)
@@ -303,10 +317,12 @@ def _may_be_block(node: Node) -> bool:
     return is_openable(node.operation) and _keeps_shape(node)
 
 
-def _wanted(blocks: Selection) -> Callable[[Any, str], Any]:
+def _wanted(
+    model: keras.Model, blocks: Selection
+) -> Callable[[tuple[Node, ...], Node], Any]:
     """Turns a selection into a test that returns what it matched, or False."""
-    if callable(blocks):
-        return lambda operation, name: bool(blocks(operation)) and "callable"
+    if callable(blocks) and not isinstance(blocks, (type, keras.Operation)):
+        return lambda path, node: bool(blocks(node.operation)) and "callable"
     if isinstance(blocks, str) or not isinstance(blocks, Sequence) or not blocks:
         raise TypeError(
             'blocks must be "auto", a list of layer names or layers, or a function '
@@ -321,12 +337,26 @@ def _wanted(blocks: Selection) -> Callable[[Any, str], Any]:
             f"{strange[0]!r} (of type {type(strange[0]).__name__})."
         )
 
-    def test(operation: keras.Operation, name: str) -> Any:
-        if id(operation) in layers:
-            return id(operation)
-        return next((n for n in (name, operation.name) if n in names), False)
+    # A name with its path means that one place; only a name that is none is looked for
+    # at every depth.
+    places = {name for path, node in _calls(model) for name in _place_names(path, node)}
+
+    def test(path: tuple[Node, ...], node: Node) -> Any:
+        if id(node.operation) in layers:
+            return id(node.operation)
+        for name in _place_names(path, node):
+            if name in names:
+                return name
+        name = node.operation.name
+        return name if name in names - places else False
 
     return test
+
+
+def _place_names(path: tuple[Node, ...], node: Node) -> tuple[str, str]:
+    """The names of one place: of this call, and of every call of its layer."""
+    every_call = "/".join([*(step.name for step in path), node.operation.name])
+    return _exact_name(path, node), every_call
 
 
 def _check_all_hit(model: keras.Model, blocks: Selection, hits: set[Any]) -> None:

@@ -18,7 +18,8 @@ class MultiplierUpdate(keras.callbacks.Callback):
     `fit`. The update happens inside the compiled training step, after the objective
     of that step was computed with the old λ; this callback hands over the schedule
     when training begins and takes it back when it ends. If the task loss is not
-    finite the update is left out and one warning says so.
+    finite, or so negative that λ would not stay positive, the update is left out and
+    one warning says so.
 
     Source: the method of multipliers, Karkar et al., arXiv 2009.08372, section 4.
 
@@ -64,7 +65,8 @@ class MultiplierUpdate(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Hands the schedule to the model."""
         self._warned = False
-        self.model.ascent.start(self.tau, self.every, averaged=self.loss == "mean")
+        batches = self.every * _batches_per_step(self.model.optimizer)
+        self.model.ascent.start(self.tau, batches, averaged=self.loss == "mean")
         self._skipped_before = int(self.model.ascent.skipped)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
@@ -82,9 +84,16 @@ class MultiplierUpdate(keras.callbacks.Callback):
             return
         self._warned = True
         warnings.warn(
-            "The task loss was not finite when an update of the multiplier was due: "
-            f"the update was skipped and λ stays at {float(ascent.multiplier):g}. "
-            "Lower the learning rate, clip gradients or raise initial_multiplier; "
-            "keras.callbacks.TerminateOnNaN stops such a run.",
+            "The task loss was not finite when an update of the multiplier was due, or "
+            "so negative that λ would have lost its sign: the update was skipped and λ "
+            f"stays at {float(ascent.multiplier):g}. Lower the learning rate, clip "
+            "gradients or raise initial_multiplier; keras.callbacks.TerminateOnNaN "
+            "stops such a run. Use a task loss that is zero where the task is solved.",
             stacklevel=2,
         )
+
+
+def _batches_per_step(optimizer: Any) -> int:
+    """How many batches the optimizer gathers for one step."""
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # a loss scaler's
+    return getattr(optimizer, "gradient_accumulation_steps", None) or 1

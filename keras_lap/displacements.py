@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from keras_lap._graph import Graph
+from keras_lap._graph import Graph, structure
 from keras_lap.blocks import BlockReport, Site
 from keras_lap.energies import at_least_float32
 
@@ -65,15 +65,17 @@ def _tap(
         depth: How many models are around `network`.
         use: Which call of `network` this is in the model around it.
     """
+    inputs, outputs = structure(network)
     if all(len(site.path) == depth for site in sites):
-        outputs, states = network.output, [_states(site, {}) for site in sites]
+        states = [_states(site, {}) for site in sites]
     else:
-        outputs, states = _replay(network, sites, depth)
+        values, states = _replay(network, sites, depth)
+        outputs = keras.tree.map_structure(lambda t: values[id(t)], outputs)
     # The network's own name keeps the paths of the layers' outputs, which Keras's
     # distribution strategies go by; a second use needs another one.
     name = f"{network.name}.use{use + 1}" if use else network.name
     result = {"outputs": outputs, "states": states}
-    return keras.Model(network.input, result, name=name)
+    return keras.Model(inputs, result, name=name)
 
 
 def _states(site: Site, values: dict[int, Any]) -> list[Any]:
@@ -87,7 +89,7 @@ def _states(site: Site, values: dict[int, Any]) -> list[Any]:
 
 def _replay(
     network: keras.Model, sites: tuple[Site, ...], depth: int
-) -> tuple[Any, list[list[Any]]]:
+) -> tuple[dict[int, Any], list[list[Any]]]:
     """Calls the network's operations again, tapping the models nested in it."""
     graph = Graph.of(network)
     values = {id(tensor): tensor for tensor in graph.inputs}
@@ -105,5 +107,4 @@ def _replay(
         for tensor, value in zip(node.outputs, keras.tree.flatten(result), strict=True):
             values[id(tensor)] = value
     states = [inner_states.get(site) or _states(site, values) for site in sites]
-    outputs = keras.tree.map_structure(lambda t: values[id(t)], network.output)
-    return outputs, states
+    return values, states

@@ -8,6 +8,7 @@ energies of its blocks (`keras_lap.objective`).
 from __future__ import annotations
 
 import abc
+import inspect
 from typing import Any
 
 import keras
@@ -43,7 +44,16 @@ class Energy(abc.ABC):
         """
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments, for saving."""
+        """The constructor's arguments, for saving.
+
+        Raises:
+            NotImplementedError: If the class takes arguments and does not say which.
+        """
+        if inspect.signature(type(self)).parameters:
+            raise NotImplementedError(
+                f"{type(self).__name__} takes arguments, so it needs a get_config() "
+                "that returns them to be saved with a model."
+            )
         return {}
 
     @classmethod
@@ -52,7 +62,9 @@ class Energy(abc.ABC):
         return cls(**config)
 
     def __repr__(self) -> str:
-        arguments = ", ".join(f"{k}={v!r}" for k, v in self.get_config().items())
+        described = type(self).get_config is not Energy.get_config
+        config = self.get_config() if described else {}
+        arguments = ", ".join(f"{key}={value!r}" for key, value in config.items())
         return f"{type(self).__name__}({arguments})"
 
 

@@ -156,9 +156,12 @@ class LeastActionModel(keras.Model):
 
     def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """As `keras.Model.fit`. λ stays constant without a `MultiplierUpdate`."""
-        # An interrupted fit may have left the schedule of its callback behind.
+        # An interrupted fit may have left the schedule of its callback behind, and
+        # a callback that restores weights brings it back after the training.
         self.ascent.stop()
-        return super().fit(*args, **kwargs)
+        history = super().fit(*args, **kwargs)
+        self.ascent.stop()
+        return history
 
     def train_step(self, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.train_step`, with displacement recording switched on."""
@@ -214,7 +217,7 @@ class LeastActionModel(keras.Model):
             "network": serialize(self.network),
             "energy": serialize(self.energy),
             "initial_multiplier": self.ascent.initial_multiplier,
-            "blocks": "auto" if self._selects_all else [b.name for b in self.blocks],
+            "blocks": "auto" if self._selects_all else self._report.selection,
             "include_projections": self.include_projections,
         }
 

@@ -19,7 +19,7 @@ _STATE = ("multiplier", "steps", "loss_sum", "skipped")
 
 @keras.saving.register_keras_serializable("keras_lap")
 class MultiplierAscent(keras.layers.Layer):
-    """Holds λ and raises it by ``τ · task loss`` every `every` optimizer steps.
+    """Holds λ and raises it by ``τ · task loss`` every so many batches.
 
     λ never moves until `start` is called, as `MultiplierUpdate` does when training
     begins. λ, the steps since the last update and the sum of their losses are
@@ -34,8 +34,7 @@ class MultiplierAscent(keras.layers.Layer):
 
     Attributes:
         multiplier: λ, scalar float32 `keras.Variable`.
-        skipped: How many updates were left out because the loss was not finite,
-            scalar `keras.Variable`.
+        skipped: How many updates were left out, scalar `keras.Variable`.
 
     Raises:
         ValueError: If `initial_multiplier` is not a finite number above 0.
@@ -78,8 +77,8 @@ class MultiplierAscent(keras.layers.Layer):
 
         Args:
             tau: Step size τ of the ascent, at least 0.
-            every: Optimizer steps from one update to the next, counted from the
-                last update wherever that was.
+            every: Batches from one update to the next, counted from the last update
+                wherever that was.
             averaged: Whether an update uses the mean of the losses since the last
                 one instead of the loss of its own batch.
         """
@@ -92,9 +91,10 @@ class MultiplierAscent(keras.layers.Layer):
         self.start(tau=0.0, every=0, averaged=False)
 
     def step(self, task_loss: Any) -> Any:
-        """Counts one optimizer step and raises λ if an update is due.
+        """Counts one batch and raises λ if an update is due.
 
-        An update whose loss is not finite is left out and counted in `skipped`.
+        An update that would make λ infinite, NaN or not positive is left out and
+        counted in `skipped`.
 
         Args:
             task_loss: Task loss of the batch, scalar tensor.
@@ -109,11 +109,12 @@ class MultiplierAscent(keras.layers.Layer):
         due = ops.logical_and(scheduled, steps >= self._every)
         mean = loss_sum / ops.cast(ops.maximum(steps, 1), "float32")
         raised = self.multiplier + self._tau * ops.where(self._averaged > 0, mean, loss)
-        finite = ops.isfinite(raised)
+        # A negative task loss lowers λ; at zero the objective would change its sign.
+        valid = ops.logical_and(ops.isfinite(raised), raised > 0)
         self.multiplier.assign(
-            ops.where(ops.logical_and(due, finite), raised, self.multiplier.value)
+            ops.where(ops.logical_and(due, valid), raised, self.multiplier.value)
         )
-        spoilt = ops.logical_and(due, ops.logical_not(finite))
+        spoilt = ops.logical_and(due, ops.logical_not(valid))
         self.skipped.assign(self.skipped + ops.cast(spoilt, "int32"))
         self.steps.assign(ops.where(due, 0, steps))
         self.loss_sum.assign(ops.where(due, 0.0, loss_sum))

@@ -24,9 +24,23 @@ def transport_cost(displacements: Iterable[Any], energy: Energy) -> Any:
 
     Returns:
         A scalar tensor.
+
+    Raises:
+        ValueError: If the energy returns anything but a scalar.
     """
-    costs = [energy(displacement) for displacement in displacements]
+    costs = [_scalar(energy(displacement), energy) for displacement in displacements]
     return sum(costs[1:], start=costs[0])
+
+
+def _scalar(cost: Any, energy: Energy) -> Any:
+    cost = ops.convert_to_tensor(cost)
+    if len(cost.shape) > 0:
+        raise ValueError(
+            f"An energy must return a scalar. Received: shape {tuple(cost.shape)} from "
+            f"{energy!r}. Reduce over the batch and the features, e.g. by "
+            "keras.ops.mean."
+        )
+    return cost
 
 
 def energy_term(cost: Any, multiplier: Any) -> Any:
