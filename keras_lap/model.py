@@ -209,6 +209,11 @@ class LeastActionModel(keras.Model):
             del result[self._transport_cost.name], result[self._multiplier.name]
         return result
 
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """As `keras.Model.save`; what cannot be saved leaves no half a file."""
+        self.get_config()
+        super().save(*args, **kwargs)
+
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, for saving."""
         serialize = keras.saving.serialize_keras_object

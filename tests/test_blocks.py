@@ -200,6 +200,79 @@ def test_sequential_models_of_residual_models():
     assert kinds(model) == ["identity"] * 2
 
 
+def test_a_long_skip_over_blocks_does_not_swallow_them():
+    def build(x):
+        start = x = conv(x)
+        x = L.Add(name="first")([x, conv(x)])
+        x = L.Add(name="second")([x, conv(x)])
+        return L.Add(name="long")([x, start])
+
+    report = find_residual_blocks(image_model(build))
+    assert [block.name for block in report] == ["first", "second", "long"]
+
+
+def test_the_heads_activation_after_a_single_preactivation_block():
+    def build(x):
+        x = conv(x)
+        x = L.Add(name="block")([x, conv(L.ReLU()(x))])
+        return conv(L.ReLU()(x))
+
+    (site,) = find_residual_blocks(image_model(build)).sites
+    assert site.merge.output is site.node.outputs[0]
+
+
+def test_a_single_block_with_an_activation_of_its_own():
+    def build(x):
+        x = conv(x)
+        x = L.Add(name="block")([x, conv(L.ReLU()(conv(x)))])
+        return conv(L.ReLU(name="act")(x))
+
+    (site,) = find_residual_blocks(image_model(build)).sites
+    assert site.merge.output._keras_history.operation.name == "act"
+
+
+def test_the_same_name_at_two_depths():
+    inner_inputs = keras.Input((8, 8, 4))
+    y = L.Add(name="add")([inner_inputs, conv(inner_inputs)])
+    inner = keras.Model(inner_inputs, y, name="inner")
+
+    def build(x):
+        x = inner(x)
+        return L.Add(name="add")([x, conv(x)])
+
+    model = image_model(build)
+    for chosen in (["add"], ["inner/add"], ["inner/add", "add"]):
+        report = find_residual_blocks(model, blocks=chosen)
+        assert [block.name for block in report] == chosen
+        again = find_residual_blocks(model, blocks=report.selection)
+        assert list(again) == list(report)
+
+
+def test_one_use_of_a_shared_layer_can_be_saved():
+    add = L.Add(name="add")
+
+    def build(x):
+        x = add([x, conv(x)])
+        return add([x, conv(x)])
+
+    model = image_model(build)
+    assert len(find_residual_blocks(model, blocks=["add"])) == 2
+    report = find_residual_blocks(model, blocks=["add#1"])
+    assert [block.name for block in report] == ["add"]
+    assert report.selection == ["add#1"]
+
+
+def test_a_projection_that_is_named_needs_the_option():
+    model = image_model(
+        lambda x: L.Add(name="down")(
+            [conv(conv(x), 8, strides=2), conv(x, 8, 1, strides=2)]
+        )
+    )
+    with pytest.raises(ValueError, match="'down', but its shortcut is a projection"):
+        find_residual_blocks(model, blocks=["down"])
+    assert len(find_residual_blocks(model, ["down"], include_projections=True)) == 1
+
+
 def test_an_activation_read_by_the_head_alone_is_not_the_blocks():
     """A stream whose sums are states stays so, though relu alone reads the last."""
 
@@ -254,6 +327,8 @@ BAD_SELECTIONS = {
     "shapes differ": (["stem"], ValueError, r"'stem'.*\(None, 64\).*\(None, 6\)"),
     "no block": (["sum"], ValueError, "sum 'sum' cannot be a block"),
     "a bare string": ("b0", TypeError, 'must be "auto", a list'),
+    "a layer": (L.Add(), TypeError, "must be"),
+    "a class of layers": (L.Add, TypeError, "must be"),
     "an empty list": ([], TypeError, "must be"),
     "a number in the list": ([3], TypeError, "names or layers.*3"),
 }

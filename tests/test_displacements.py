@@ -129,6 +129,38 @@ def test_nested_and_shared_models_against_a_walk_by_hand(images):
     np.testing.assert_array_equal(as_numpy(outputs), as_numpy(model(images)))
 
 
+def sequential_of_models():
+    stages = [inner_model(), keras.Sequential([keras.Input((8, 8, 4)), inner_model()])]
+    return keras.Sequential([keras.Input((8, 8, 4)), *stages, L.Flatten()])
+
+
+def outer_block_beside_a_nested_model():
+    def build(x):
+        x = L.Add(name="outer")([x, conv(x)])
+        x = inner_model()(x)
+        return L.Add(name="last")([x, conv(x)])
+
+    return model_of(build)
+
+
+@pytest.mark.parametrize(
+    ("build", "count"),
+    [(sequential_of_models, 4), (outer_block_beside_a_nested_model, 4)],
+)
+@pytest.mark.parametrize("called_elsewhere", [False, True])
+def test_sequential_and_mixed_networks(images, build, count, called_elsewhere):
+    model = build()
+    if called_elsewhere:
+        model(keras.Input((8, 8, 4)))
+    record = DisplacementRecorder(model, find_residual_blocks(model))
+    outputs, displacements = record(images)
+    assert len(displacements) == count
+    np.testing.assert_array_equal(as_numpy(outputs), as_numpy(model(images)))
+    # Every tapped state is one of the same pass, not of a second graph.
+    names = [layer.name for layer in record._tap.layers]
+    assert len(names) == len(set(names))
+
+
 def test_dict_inputs_keyword_arguments_and_several_outputs_pass_through(images):
     first = keras.Input((8, 8, 4), name="first")
     second = keras.Input((8, 8, 4), name="second")

@@ -229,6 +229,36 @@ def test_energies_of_ones_own(digits):
     assert float(logs["transport_cost"]) == pytest.approx(expected, rel=1e-5)
 
 
+class PerSample(keras_lap.energies.Energy):
+    def __call__(self, displacement):
+        return keras.ops.mean(displacement**2, axis=1)
+
+
+class Forgetful(Summing):
+    get_config = keras_lap.energies.Energy.get_config
+
+
+def test_energies_that_cannot_work_say_so(digits, tmp_path):
+    model = compiled(LeastActionModel(build_dense_network(), energy=PerSample()))
+    with pytest.raises(ValueError, match=r"must return a scalar.*PerSample\(\)"):
+        model.train_on_batch(*digits)
+    model = LeastActionModel(build_dense_network(), energy=Forgetful(2.0))
+    with pytest.raises(NotImplementedError, match=r"Forgetful.*get_config"):
+        model.save(tmp_path / "model.keras")
+    assert not list(tmp_path.iterdir())
+
+
+def test_logs_weigh_batches_by_their_size(digits):
+    """32 images in batches of 24 and 8, nothing learnt in between."""
+    x, y = digits
+    model = LeastActionModel(build_dense_network(), initial_multiplier=1.0)
+    model.compile(keras.optimizers.SGD(0.0), loss=crossentropy())
+    whole = model.fit(x, y, batch_size=32, verbose=0).history
+    parts = model.fit(x, y, batch_size=24, shuffle=False, verbose=0).history
+    for name, values in whole.items():
+        assert parts[name][0] == pytest.approx(values[0], rel=1e-5)
+
+
 def trained(digits, **options):
     options = {"energy": 1.5, "initial_multiplier": 3.0} | options
     model = compiled(LeastActionModel(build_dense_network(), **options))

@@ -53,6 +53,31 @@ def test_a_loss_that_is_not_finite_never_reaches_the_multiplier(averaged):
     assert int(ascent.skipped) == spoilt
 
 
+def test_the_multiplier_stays_positive():
+    values, ascent = ascend([-0.5, -1.5, -0.5, 4.0])
+    assert values == [1.5, 1.5, 1.0, 5.0]
+    assert int(ascent.skipped) == 1
+
+
+def test_steps_are_the_optimizers(dense_network, digits):
+    """Four batches gathered for one step: an update every second step."""
+    network = dense_network()
+    model = keras_lap.LeastActionModel(network, initial_multiplier=1e9)
+    optimizer = keras.optimizers.SGD(RATE, gradient_accumulation_steps=4)
+    model.compile(optimizer, crossentropy())
+    update = MultiplierUpdate(tau=1e9, every=2)
+    values = model.fit(*digits, **fit_options(4, update)).history["multiplier"]
+    assert values[0] == 1e9 < values[1] == values[2] < values[3]
+
+
+def test_restored_weights_do_not_bring_the_schedule_back(model, digits):
+    restore = keras.callbacks.EarlyStopping("loss", restore_best_weights=True)
+    model.fit(*digits, **fit_options(2, MultiplierUpdate(tau=1.0), restore))
+    before = float(model.multiplier)
+    model.train_on_batch(*digits)
+    assert float(model.multiplier) == before
+
+
 def test_the_multiplier_is_float32_whatever_the_model_is():
     keras.config.set_dtype_policy("mixed_float16")
     try:
