@@ -6,6 +6,7 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
 BACKENDS ?= tensorflow jax torch
 
 export TF_CPP_MIN_LOG_LEVEL ?= 3
+export HYPOTHESIS_STORAGE_DIRECTORY ?= $(VENV)/.hypothesis
 
 .PHONY: quickstart test lint test-tensorflow test-jax test-torch clean
 

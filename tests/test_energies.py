@@ -98,7 +98,7 @@ def test_gradient_against_finite_differences(p, norm):
     np.testing.assert_allclose(g, expected, rtol=1e-4, atol=1e-6)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(v=arrays, p=exponents, norm=norms, reduction=reductions)
 def test_zero_only_at_zero_and_never_negative(v, p, norm, reduction):
     value = float(DisplacementEnergy(p, norm, reduction)(v))
@@ -106,7 +106,7 @@ def test_zero_only_at_zero_and_never_negative(v, p, norm, reduction):
     assert value >= 0
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     v=arrays,
     p=exponents,
@@ -120,7 +120,7 @@ def test_homogeneous_of_degree_p(v, p, norm, reduction, scale):
     assert scaled == pytest.approx(scale**p * float(energy(v)), rel=1e-4)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(v=arrays, p=exponents, norm=norms, reduction=reductions)
 def test_half_the_time_step_is_twice_the_velocity(v, p, norm, reduction):
     slow = float(DisplacementEnergy(p, norm, reduction, time_step=2.0)(v))
