@@ -123,6 +123,12 @@ def has_graph(operation: keras.Operation) -> bool:
     return own_call and bool(getattr(operation, "inputs", None))
 
 
+def keeps_shape(node: Node) -> bool:
+    """Whether an output of a node has the shape of one of its inputs."""
+    shapes = {tuple(tensor.shape) for tensor in node.inputs}
+    return any(tuple(tensor.shape) in shapes for tensor in node.outputs)
+
+
 def structure(model: keras.Model) -> tuple[Any, Any]:
     """The symbolic inputs and outputs of a model's own graph, as it nests them.
 
