@@ -61,7 +61,7 @@ def _wanted(
             f"from a layer to a bool. Received: blocks={blocks!r}."
         )
     names = {item for item in blocks if isinstance(item, str)}
-    layers = {id(item): item for item in blocks if isinstance(item, keras.Operation)}
+    layers = {id(item) for item in blocks if isinstance(item, keras.Operation)}
     strange = [b for b in blocks if not isinstance(b, (str, keras.Operation))]
     if strange:
         raise TypeError(
@@ -72,6 +72,7 @@ def _wanted(
     # A name with its path means that one place; only a name that is none is looked for
     # at every depth.
     places = {name for path, node in _calls(model) for name in _place_names(path, node)}
+    anywhere = names - places
 
     def test(path: tuple[Node, ...], node: Node) -> Any:
         if id(node.operation) in layers:
@@ -80,7 +81,7 @@ def _wanted(
             if name in names:
                 return name
         name = node.operation.name
-        return name if name in names - places else False
+        return name if name in anywhere else False
 
     return test
 
