@@ -25,27 +25,36 @@ class Node:
 
     Attributes:
         operation: The layer, model or ``keras.ops`` operation that was called.
-        use: 0 for the first call of the operation in this graph, 1 for the next.
+        label: The operation's name; that of its class for a ``keras.ops`` operation in
+            a layer's `call`, which Keras names anew each time it is looked into.
+        use: 0 for the first call with this label in this graph, 1 for the next.
+        index: Position of the node in its graph.
+        call: Which call of the operation this is in time, from 0; where the graph is
+            that of a layer's `call`, counted from the beginning of that.
         inputs: Tensors that went in, positional and keyword ones alike.
         outputs: Tensors that came out.
         arguments: Keras's record of how the inputs were passed.
     """
 
     operation: keras.Operation
+    label: str = field(compare=False)
     use: int
+    index: int = field(compare=False)
+    call: int = field(compare=False)
+    opened: bool = field(compare=False)
     inputs: tuple[Tensor, ...] = field(compare=False)
     outputs: tuple[Tensor, ...] = field(compare=False)
     arguments: Any = field(compare=False)
 
     @property
     def name(self) -> str:
-        """The operation's name, with ``#2``, ``#3``, … for later calls."""
-        return self.exact_name if self.use else self.operation.name
+        """The label, with ``#2``, ``#3``, … for later calls."""
+        return self.exact_name if self.use else self.label
 
     @property
     def exact_name(self) -> str:
-        """The name with the number of the call, ``#1`` for the first."""
-        return f"{self.operation.name}#{self.use + 1}"
+        """The label with the number of the call, ``#1`` for the first."""
+        return f"{self.label}#{self.use + 1}"
 
     def call_arguments(self, values: dict[int, Any]) -> tuple[tuple, dict]:
         """The arguments of this call with each tensor replaced by its value.
@@ -58,6 +67,35 @@ class Node:
         """
         return self.arguments.fill_in(values)
 
+    @property
+    def argument_paths(self) -> list[tuple]:
+        """Where each input is within ``(args, kwargs)``, in the order of `inputs`."""
+        return tensor_paths(self.arguments.args, self.arguments.kwargs)
+
+
+def tensor_paths(args: Any, kwargs: Any) -> list[tuple]:
+    """The paths of all symbolic tensors within ``(args, kwargs)``."""
+    flat = keras.tree.flatten_with_path((args, kwargs))
+    return [path for path, leaf in flat if isinstance(leaf, keras.KerasTensor)]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """How the graph inside a layer's `call` came about.
+
+    Attributes:
+        paths: Where each input of the graph is within ``(args, kwargs)`` of the call.
+        earlier: How often each layer had been called before, by the layer's `id`.
+        calls: How often each layer was called in it, by the layer's `id`.
+        unknown: The sizes that stand in for unknown ones, which `Graph.shape` shows
+            as None: of the batch, and of others.
+    """
+
+    paths: list[tuple]
+    earlier: dict[int, int]
+    calls: dict[int, int]
+    unknown: tuple[int | None, int | None]
+
 
 class Graph:
     """The nodes between a model's inputs and outputs, in forward order.
@@ -65,19 +103,27 @@ class Graph:
     Args:
         inputs: Symbolic tensors at which the graph begins.
         outputs: Symbolic tensors at which it ends.
+        opened: Given if the graph is that of a layer's `call`.
 
     Attributes:
         nodes: Every node, each after the nodes it takes its inputs from.
         inputs: The tensors at which the graph begins.
         outputs: The tensors at which it ends.
+        opened: How the graph came about, if it is that of a layer's `call`.
         insides: What was found inside the nodes' operations; see `_opening.inside`.
     """
 
-    def __init__(self, inputs: list[Tensor], outputs: list[Tensor]):
+    def __init__(
+        self,
+        inputs: list[Tensor],
+        outputs: list[Tensor],
+        opened: Opened | None = None,
+    ):
         self.insides: dict[Node, Any] = {}
         self.inputs = inputs
         self.outputs = outputs
-        self.nodes = _forward_order(inputs, outputs)
+        self.opened = opened
+        self.nodes = _forward_order(inputs, outputs, opened)
         self._producer: dict[int, int] = {}
         self._consumers: dict[int, list[Node]] = {}
         for index, node in enumerate(self.nodes):
@@ -103,6 +149,14 @@ class Graph:
     def consumers(self, tensor: Tensor) -> list[Node]:
         """The nodes that take `tensor` as an input."""
         return self._consumers.get(id(tensor), [])
+
+    def shape(self, tensor: Tensor) -> tuple[int | None, ...]:
+        """The shape of a tensor with None for unknown sizes."""
+        batch, other = self.opened.unknown if self.opened else (None, None)
+        return tuple(
+            None if size == (other if axis else batch) else size
+            for axis, size in enumerate(tensor.shape)
+        )
 
     def is_output(self, tensor: Tensor) -> bool:
         """Whether `tensor` is one of the graph's outputs."""
@@ -157,10 +211,13 @@ def is_op(operation: keras.Operation, module: str, *names: str) -> bool:
     return kind.__module__ == f"keras.src.ops.{module}" and kind.__name__ in names
 
 
-def _forward_order(inputs: list[Tensor], outputs: list[Tensor]) -> list[Node]:
+def _forward_order(
+    inputs: list[Tensor], outputs: list[Tensor], opened: Opened | None
+) -> list[Node]:
     """Nodes between `inputs` and `outputs`, parents first, without recursion."""
+    earlier = opened.earlier if opened else {}
     ordered: list[Node] = []
-    uses: dict[int, int] = {}
+    uses: dict[Any, int] = {}
     done = {id(tensor) for tensor in inputs}
     stack: list[tuple[Tensor, bool]] = [(tensor, False) for tensor in outputs[::-1]]
     while stack:
@@ -177,12 +234,20 @@ def _forward_order(inputs: list[Tensor], outputs: list[Tensor]) -> list[Node]:
             stack.append((tensor, True))
             stack.extend((parent, False) for parent in _pending(raw, done))
             continue
-        use = uses.get(id(operation), 0)
-        uses[id(operation)] = use + 1
+        label: str = operation.name
+        counted: Any = id(operation)
+        if opened and not isinstance(operation, keras.Layer):
+            counted = label = type(operation).__name__.lower()
+        use = uses.get(counted, 0)
+        uses[counted] = use + 1
         ordered.append(
             Node(
                 operation,
+                label,
                 use,
+                len(ordered),
+                history.node_index - earlier.get(id(operation), 0),
+                opened is not None,
                 tuple(raw.input_tensors),
                 tuple(raw.outputs),
                 raw.arguments,

@@ -71,6 +71,13 @@ class Merge:
     output: Tensor
     branch: Tensor | None
 
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The displacement if it is one tensor, else the states before and after."""
+        if self.branch is not None:
+            return (self.branch,)
+        return self.shortcut, self.output
+
 
 @dataclass(frozen=True, eq=False)
 class Sum:
@@ -191,7 +198,9 @@ def find_merge(graph: Graph, found: Sum, streams: set[int]) -> Merge | str:
     return Merge(kind, shortcut, source, output, branch)
 
 
-def find_carried(inner: Graph, merges: dict[int, Merge]) -> tuple[int, int] | None:
+def find_carried(
+    inner: Graph, merges: dict[int, Merge]
+) -> tuple[int, int, list[Merge]] | None:
     """Follows the shortcuts inside a layer from its outputs back to an input.
 
     Args:
@@ -200,18 +209,19 @@ def find_carried(inner: Graph, merges: dict[int, Merge]) -> tuple[int, int] | No
 
     Returns:
         The index of the input and of the output between which the state is carried
-        by residual merges alone, normalised or activated after them at the most;
-        None if there is no such path.
+        by residual merges alone, normalised or activated after them at the most, and
+        these merges, the first one first; None if there is no such path.
     """
     for output_index, tensor in enumerate(inner.outputs):
-        passed = False
+        passed: list[Merge] = []
         while True:
             for input_index, source in enumerate(inner.inputs):
                 if passed and tensor is source:
-                    return input_index, output_index
+                    return input_index, output_index, passed[::-1]
             node = inner.producer(tensor)
             if id(tensor) in merges:
-                tensor, passed = merges[id(tensor)].source, True
+                passed.append(merges[id(tensor)])
+                tensor = passed[-1].source
             elif node is not None and _keeps_state(node):
                 tensor = node.inputs[0]
             else:

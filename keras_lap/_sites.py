@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from keras_lap._graph import Node
+from keras_lap._graph import Graph, Node
 from keras_lap._merges import Kind, Merge
+from keras_lap._ports import Port, find_ports
 
 
 @dataclass(frozen=True)
@@ -15,17 +17,28 @@ class ResidualBlock:
     """One residual block of a network.
 
     Attributes:
-        name: Name of the merge layer, after the names of the nested models that
-            hold it; ``#2``, ``#3``, … mark later calls of the same layer.
+        name: Name of the merge layer, after the names of the nested models and layers
+            that hold it; ``#2``, ``#3``, … mark later calls of the same layer.
         kind: `"identity"`, `"projection"` (the shortcut changes the shape) or
             `"layer"` (a whole layer: its residual connections are inside its call, or
             it was asked for by `blocks=`).
-        shape: Shape of the state, `(batch, ...)` with None for unknown sizes.
+        shape: Shape of the state, `(batch, ...)` with None for unknown sizes; `()` if
+            nothing of it is known.
+        merge: Name of the operation that adds up last, as `name`; empty for a layer
+            that is taken as a whole without looking inside. Not in comparisons.
     """
 
     name: str
     kind: Kind
     shape: tuple[int | None, ...]
+    merge: str = field(default="", compare=False)
+
+    @property
+    def size(self) -> int | None:
+        """Number of features of one sample's state; None if a size is unknown."""
+        if not self.shape or None in self.shape[1:]:
+            return None
+        return math.prod(size for size in self.shape[1:] if size is not None)
 
 
 @dataclass(frozen=True)
@@ -35,20 +48,36 @@ class Skipped:
     Attributes:
         name: Name as it would be in `ResidualBlock`.
         reason: Why it is not counted.
+        site: Where it is, if it is a block around other blocks; not in comparisons.
     """
 
     name: str
     reason: str
+    site: Site | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, eq=False)
 class Site:
-    """Where a block is: the calls of nested models around it, and its merge."""
+    """Where a block is.
+
+    Attributes:
+        block: What the report shows of it.
+        path: The calls of models and layers around the graph that holds its states.
+        selection: The name that means this block alone; see `exact_name`.
+        node: The call that it is named after; None inside a call that cannot be
+            looked into.
+        merge: Its states in the graph; None likewise.
+        ports: Where they can be seen, if the graph is that of a layer's call.
+        around: Names of the blocks that lie on its branch.
+    """
 
     block: ResidualBlock
     path: tuple[Node, ...]
-    node: Node
-    merge: Merge
+    selection: str
+    node: Node | None
+    merge: Merge | None
+    ports: tuple[Port, ...] = ()
+    around: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,33 +106,98 @@ class BlockReport(Sequence):
     @property
     def selection(self) -> list[str]:
         """Names that choose these very blocks when given as `blocks=`."""
-        return [exact_name(site.path, site.node) for site in self.sites]
+        return [site.selection for site in self.sites]
+
+    @property
+    def summary(self) -> str:
+        """One line: how many blocks of each kind, and how many were left out."""
+        kinds = [block.kind for block in self]
+        counts = [f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds)]
+        counts += [f"{len(self.skipped)} skipped"] * bool(self.skipped)
+        return (
+            f"{self.model_name}: {len(self)} residual block"
+            f"{'' if len(self) == 1 else 's'} ({', '.join(counts) or 'none'})"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain data, ready for JSON.
+
+        Returns:
+            `{"model", "summary", "blocks": [{"name", "kind", "shape", "size",
+            "merge"}], "skipped": [{"name", "reason"}]}`.
+        """
+        return {
+            "model": self.model_name,
+            "summary": self.summary,
+            "blocks": [
+                {**asdict(b), "shape": list(b.shape), "size": b.size} for b in self
+            ],
+            "skipped": [{"name": s.name, "reason": s.reason} for s in self.skipped],
+        }
 
     def __str__(self) -> str:
-        kinds = [block.kind for block in self]
-        counts = ", ".join(
-            f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds)
-        )
-        lines = [f"{self.model_name}: {len(self)} residual blocks ({counts or 'none'})"]
-        rows = [(b.name, b.kind, str(b.shape)) for b in self]
-        rows += [(s.name, "skipped", s.reason) for s in self.skipped]
-        widths = [max((len(row[i]) for row in rows), default=0) for i in (0, 1)]
-        lines += [f"  {n:<{widths[0]}}  {k:<{widths[1]}}  {t}" for n, k, t in rows]
-        return "\n".join(lines)
+        rows = [("block", "kind", "state", "features", "merge")] * bool(self)
+        rows += [
+            (b.name, b.kind, str(b.shape), str(b.size or "?"), b.merge) for b in self
+        ]
+        left_out = [("skipped", "reason")] * bool(self.skipped)
+        left_out += [(s.name, s.reason) for s in self.skipped]
+        return "\n".join([self.summary, *_aligned(rows), *_aligned(left_out)])
 
 
-def make_site(path: tuple[Node, ...], node: Node, merge: Merge) -> Site:
-    """The site of a block that is named after `node`."""
-    shape = tuple(merge.output.shape)
-    block = ResidualBlock(full_name(path, node), merge.kind, shape)
-    return Site(block, path, node, merge)
+def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """Rows of text as the lines of a table, a blank line before it."""
+    if not rows:
+        return []
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(map(str.ljust, row, widths)) for row in rows)
+    return ["", *(f"  {line}".rstrip() for line in lines)]
+
+
+def make_site(
+    graph: Graph,
+    path: tuple[Node, ...],
+    node: Node,
+    merge: Merge,
+    closing: str | None = None,
+) -> Site:
+    """The site of a block that is named after `node`.
+
+    Args:
+        graph: The graph that holds its states.
+        path: The calls around that graph.
+        node: The call that the block is named after, in `graph`, or the last of
+            `path` if the block is that layer.
+        merge: The block's states.
+        closing: Name of the operation that adds up last; by default that of `node`.
+
+    Raises:
+        CannotSee: If the states cannot be seen while the call runs.
+    """
+    states = (merge.shortcut, merge.output)
+    branch = () if merge.branch is None else (merge.branch,)
+    ports = find_ports(graph, *filter(None, (branch, states))) if graph.opened else ()
+    around = path[:-1] if path and path[-1] is node else path
+    name = full_name(around, node)
+    merged = name if closing is None else closing
+    block = ResidualBlock(name, merge.kind, graph.shape(merge.output), merged)
+    return Site(block, path, exact_name(around, node), node, merge, ports)
 
 
 def full_name(path: tuple[Node, ...], node: Node) -> str:
-    """The name of a call after the names of the models around it."""
+    """The name of a call after the names of the models and layers around it."""
     return "/".join(step.name for step in (*path, node))
 
 
 def exact_name(path: tuple[Node, ...], node: Node) -> str:
-    """The full name with the number of the call, which means this call alone."""
-    return "/".join([*(step.name for step in path), node.exact_name])
+    """A name for this one call, which a saved model keeps.
+
+    The full name with the number of every call; within a layer's `call`, where layers
+    are often named by Keras and anew each time, the position instead: ``@3``.
+    """
+    names: list[str] = []
+    within = False
+    for step in (*path, node):
+        within = within or step.opened
+        names.append(f"@{step.index}" if within else step.exact_name)
+    return "/".join(names)

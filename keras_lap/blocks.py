@@ -7,13 +7,17 @@ forward order together with everything that looked like one and was left out.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 
 from keras_lap._graph import Graph, Node, has_graph, keeps_shape
 from keras_lap._merges import Merge, find_carried, find_merge, find_sum, is_part
-from keras_lap._opening import CannotOpen, inside
+from keras_lap._nesting import innermost
+from keras_lap._opening import CannotOpen, graph_of, inside, is_declared
+from keras_lap._places import whole_layer
+from keras_lap._ports import CannotSee, recomputes
 from keras_lap._selection import Selection, select
 from keras_lap._sites import (
     BlockReport,
@@ -73,10 +77,9 @@ def find_residual_blocks(
         >>> len(keras_lap.find_residual_blocks(network))
         9
     """
-    _check_has_graph(model)
-    found, skipped = _scan(Graph.of(model))
-    if blocks != "auto":
-        found = select(model, found, blocks)
+    graph, found, skipped = _search(model, blocks)
+    if not isinstance(blocks, str) or blocks != "auto":
+        found, skipped = select(model, graph, found, skipped, blocks)
     counted = []
     for site in found:
         if site.block.kind == "projection" and not include_projections:
@@ -87,11 +90,35 @@ def find_residual_blocks(
     return BlockReport(model.name, tuple(counted), tuple(skipped))
 
 
+def _search(
+    model: Any, blocks: Selection
+) -> tuple[Graph | None, list[Site], list[Skipped]]:
+    """The graph of a model, and everything in it that is a block or looks like one.
+
+    No graph if the model's call cannot be looked into and `blocks` names layers in it.
+    """
+    _check_is_built(model)
+    try:
+        graph = graph_of(model)
+    except CannotOpen as error:
+        if blocks != "auto":
+            return None, [], []
+        raise ValueError(
+            f"{model.name!r} ({type(model).__name__}) has a call() of its own that "
+            f"cannot be looked into ({error}). Name the layers that move the data "
+            "with blocks=[...], or express the model with the Functional API: "
+            "keras.Model(inputs, outputs)."
+        ) from error
+    sites, skipped = _scan(graph)
+    return graph, sites, skipped
+
+
 def _check_not_named(site: Site, blocks: Selection) -> None:
     """Raises if the user named a block that is left out for its shortcut."""
-    names = {site.block.name, site.node.operation.name}
-    named = () if callable(blocks) or isinstance(blocks, str) else blocks
-    if any(item is site.node.operation or item in names for item in named):
+    operation = site.node.operation if site.node is not None else None
+    names = {site.block.name, getattr(operation, "name", None)}
+    named = blocks if isinstance(blocks, Sequence) and blocks != "auto" else ()
+    if any(item is operation or item in names for item in named):
         raise ValueError(
             f"blocks names {site.block.name!r}, but {_PROJECTION}. Pass "
             "include_projections=True, or leave it out of blocks."
@@ -102,26 +129,19 @@ _CLOSED = "cannot be looked into, so not counted; blocks= can name it ({})"
 _PROJECTION = "its shortcut is a projection; include_projections=True counts it"
 
 
-def _check_has_graph(model: Any) -> None:
+def _check_is_built(model: Any) -> None:
     if not isinstance(model, keras.Model):
         raise TypeError(
             "Residual blocks are found in a keras.Model. Received: "
             f"{model!r} (of type {type(model).__name__}). Wrap a single layer as "
             "keras.Sequential([keras.Input(shape), layer])."
         )
-    if has_graph(model):
-        return
     if not model.built:
         raise ValueError(
             f"The model {model.name!r} ({type(model).__name__}) is not built, so its "
             "layers are not connected yet. Call it once on a batch, or give a "
             "Sequential model a keras.Input(shape) as its first entry."
         )
-    raise ValueError(
-        f"The model {model.name!r} ({type(model).__name__}) is not a Functional or "
-        "Sequential model with Keras's own call(), so it has no graph to read. "
-        "Express it with the Functional API: keras.Model(inputs, outputs)."
-    )
 
 
 def _scan(
@@ -132,53 +152,82 @@ def _scan(
     sites: list[Site] = []
     skipped: list[Skipped] = []
     for node in graph.nodes:
-        name = full_name(path, node)
         try:
-            inner = inside(graph, node)
-        except CannotOpen as error:
-            if keeps_shape(node):
-                skipped.append(Skipped(name, _CLOSED.format(error)))
+            found = _look_at(graph, path, node, streams)
+        except (CannotOpen, CannotSee) as error:
+            if isinstance(error, CannotSee) or keeps_shape(node):
+                skipped.append(Skipped(full_name(path, node), str(error)))
             continue
-        found = None
-        if not has_graph(node.operation) and not is_part(graph, node):
-            found = find_sum(graph, node, inner)
-        if found is not None:
-            merge = find_merge(graph, found, streams)
-            if isinstance(merge, Merge):
-                sites.append(make_site(path, node, merge))
-            else:
-                skipped.append(Skipped(name, merge))
-        elif inner is not None:
-            scan = _scan(inner, (*path, node))
-            if not has_graph(node.operation):
-                scan = _as_layer(path, node, inner, *scan)
-            sites += scan[0]
-            skipped += scan[1]
-    return sites, skipped
+        sites += found[0]
+        skipped += found[1]
+    sites, nesting = innermost(graph, sites, len(path))
+    return sites, skipped + nesting
+
+
+def _look_at(
+    graph: Graph, path: tuple[Node, ...], node: Node, streams: set[int]
+) -> tuple[list[Site], list[Skipped]]:
+    """Looks at one call: a sum, a model, a layer that may hold sums, or neither."""
+    if is_declared(node.operation):
+        return [whole_layer(graph, path, node)], []
+    try:
+        inner = inside(graph, node)
+    except CannotOpen as error:
+        raise CannotOpen(_CLOSED.format(error)) from error
+    found = None
+    if not has_graph(node.operation) and not is_part(graph, node):
+        found = find_sum(graph, node, inner)
+    if found is not None:
+        merge = find_merge(graph, found, streams)
+        if isinstance(merge, Merge):
+            return [make_site(graph, path, node, merge)], []
+        return [], [Skipped(full_name(path, node), merge)]
+    if inner is None:
+        return [], []
+    scan = _scan(inner, (*path, node))
+    if has_graph(node.operation):
+        return scan
+    return _as_layer(graph, path, node, inner, *scan)
 
 
 def _as_layer(
+    graph: Graph,
     path: tuple[Node, ...],
     node: Node,
     inner: Graph,
     sites: list[Site],
     skipped: list[Skipped],
 ) -> tuple[list[Site], list[Skipped]]:
-    """Turns what was found inside a layer's call into one block, the layer."""
-    own = [site for site in sites if site.path == (*path, node)]
-    if any(site.block.kind == "layer" for site in own) or len(own) < len(sites):
-        reason = f"lies inside the call of {node.name!r}, where states are not recorded"
-        return [], [*skipped, *(Skipped(site.block.name, reason) for site in sites)]
-    if not own:
-        return [], skipped
-    merges = {id(site.node.outputs[0]): site.merge for site in own}
-    carried = find_carried(inner, merges)
-    name = full_name(path, node)
+    """Turns the merges in a layer's call into one block, the layer, if it is one.
+
+    It is if these merges carry one of its inputs to an output. Layers with blocks of
+    their own inside its call count in its place.
+    """
+    own = [site for site in sites if len(site.path) == len(path) + 1]
+    if not own or any(site.block.kind == "layer" for site in sites):
+        return _within_call(node, sites, skipped)
+    merges = {id(s.node.outputs[0]): s.merge for s in own if s.node and s.merge}
+    carried = find_carried(inner, merges) if len(own) == len(sites) else None
     if carried is None:
-        reason = "merges inside its call, but not from its input to its output"
-        return [], [*skipped, Skipped(name, reason)]
-    before, after = node.inputs[carried[0]], node.outputs[carried[1]]
-    if tuple(before.shape) != tuple(after.shape):
-        reason = f"its state changes shape inside its call, {before.shape} to "
-        return [], [*skipped, Skipped(name, f"{reason}{after.shape}")]
-    return [make_site(path, node, Merge("layer", before, before, after, None))], []
+        return _within_call(node, sites, skipped)
+    source, result, passed = carried
+    closing = own[-1].block.name
+    before, after = node.inputs[source], node.outputs[result]
+    if all(merge.kind == "identity" for merge in passed):
+        merge = Merge("layer", before, before, after, None)
+        return [make_site(graph, path, node, merge, closing)], skipped
+    shortcut, end = passed[0].shortcut, inner.outputs[result]
+    if tuple(shortcut.shape) != tuple(end.shape):
+        return _within_call(node, sites, skipped)
+    merge = Merge("projection", shortcut, passed[0].source, end, None)
+    return [make_site(inner, (*path, node), node, merge, closing)], skipped
+
+
+def _within_call(
+    node: Node, sites: list[Site], skipped: list[Skipped]
+) -> tuple[list[Site], list[Skipped]]:
+    """Keeps the blocks inside a layer's call if they can be seen there."""
+    if not recomputes(node.operation):
+        return sites, skipped
+    reason = f"{node.name!r} runs under a RematScope, where nothing inside is kept"
+    return [], [*skipped, *(Skipped(site.block.name, reason) for site in sites)]

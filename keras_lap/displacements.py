@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Any
 
 import keras
 
-from keras_lap._graph import Graph, structure
+from keras_lap._calls import CallTap
+from keras_lap._graph import Graph, Node, has_graph, structure
 from keras_lap.blocks import BlockReport, Site
 from keras_lap.energies import at_least_float32
 
@@ -14,9 +16,10 @@ from keras_lap.energies import at_least_float32
 class DisplacementRecorder:
     """Runs a network once and returns its outputs and all displacements.
 
-    The network is run as a second Keras model over the same layers whose outputs
-    are those of the network and the states around each block. The network itself
-    is left as it is, and nothing is computed twice.
+    A Functional network is run as a second Keras model over the same layers whose
+    outputs are those of the network and the states around each block. Where blocks
+    lie inside the `call` of a layer or of a subclassed model, their states are noted
+    while it runs. The network itself is left as it is, and nothing is computed twice.
 
     Args:
         network: The model that was searched.
@@ -40,10 +43,12 @@ class DisplacementRecorder:
 
         Returns:
             The network's outputs, and for each block ``x_{k+1} − x_k``, of shape
-            `(batch, ...)`.
+            `(batch, ...)`; for a layer chosen inside a call that cannot be looked
+            into, one of them for every time it was called.
         """
         result = self._tap(inputs, **kwargs)
-        return result["outputs"], [_displacement(s) for s in result["states"]]
+        moves = [move for site in result["states"] for move in site]
+        return result["outputs"], [_displacement(move) for move in moves]
 
 
 def _displacement(states: list[Any]) -> Any:
@@ -51,23 +56,47 @@ def _displacement(states: list[Any]) -> Any:
     if len(states) == 1:
         return states[0]
     before, after = states
+    if tuple(before.shape) != tuple(after.shape):
+        raise ValueError(
+            f"A layer chosen by blocks= takes a state of shape {tuple(before.shape)} "
+            f"and returns one of shape {tuple(after.shape)}, so there is no "
+            "displacement between them. Choose layers that keep the shape."
+        )
     return at_least_float32(after) - at_least_float32(before)
 
 
 def _tap(
-    network: keras.Model, sites: tuple[Site, ...], depth: int = 0, use: int = 0
-) -> keras.Model:
-    """A model over the network's layers that also returns the blocks' states.
+    operation: keras.Layer, sites: tuple[Site, ...], depth: int = 0, use: int = 0
+) -> Any:
+    """What runs a model or layer and also returns the states of blocks within.
 
     Args:
-        network: A model that is its graph.
-        sites: The blocks in it, and in models nested in it.
-        depth: How many models are around `network`.
-        use: Which call of `network` this is in the model around it.
+        operation: A model, or a layer with blocks inside its call.
+        sites: These blocks.
+        depth: How many calls of models and layers are around that of `operation`.
+        use: Which call of `operation` this is in the one around it.
+
+    Returns:
+        Something to call as `operation`, which returns a dictionary of its `outputs`
+        and, for each block, of the list of its `states` in each call.
     """
+    if has_graph(operation):
+        return _graph_tap(operation, sites, depth, use)
+    return CallTap(
+        operation,
+        sites,
+        depth,
+        lambda node, inner: _tap(node.operation, inner, depth + 1, node.use),
+    )
+
+
+def _graph_tap(
+    network: keras.Model, sites: tuple[Site, ...], depth: int, use: int
+) -> keras.Model:
+    """A second model over the layers of one that is its graph."""
     inputs, outputs = structure(network)
     if all(len(site.path) == depth for site in sites):
-        states = [_states(site, {}) for site in sites]
+        states = [[_states(site, {})] for site in sites]
     else:
         values, states = _replay(network, sites, depth)
         outputs = keras.tree.map_structure(lambda t: values[id(t)], outputs)
@@ -80,24 +109,24 @@ def _tap(
 
 def _states(site: Site, values: dict[int, Any]) -> list[Any]:
     """The displacement if the graph holds it, else the states before and after."""
-    merge = site.merge
-    tensors = [merge.branch]
-    if merge.branch is None:
-        tensors = [merge.shortcut, merge.output]
-    return [values.get(id(tensor), tensor) for tensor in tensors]
+    assert site.merge is not None  # as of every block that was found in a graph
+    return [values.get(id(tensor), tensor) for tensor in site.merge.tensors]
 
 
 def _replay(
     network: keras.Model, sites: tuple[Site, ...], depth: int
-) -> tuple[dict[int, Any], list[list[Any]]]:
-    """Calls the network's operations again, tapping the models nested in it."""
+) -> tuple[dict[int, Any], list[list[list[Any]]]]:
+    """Calls the network's operations again, tapping those with blocks within."""
     graph = Graph.of(network)
     values = {id(tensor): tensor for tensor in graph.inputs}
-    inner_states: dict[Site, list[Any]] = {}
+    inner_states: dict[Site, list[list[Any]]] = {}
+    groups: dict[Node, list[Site]] = defaultdict(list)
+    for site in sites:
+        for node in site.path[depth : depth + 1]:
+            groups[node].append(site)
     for node in graph.nodes:
-        inside = tuple(s for s in sites if s.path[depth : depth + 1] == (node,))
         operation = node.operation
-        if inside:
+        if inside := tuple(groups.get(node, ())):
             operation = _tap(operation, inside, depth + 1, node.use)
         args, kwargs = node.call_arguments(values)
         result = operation(*args, **kwargs)
@@ -106,5 +135,5 @@ def _replay(
             result = result["outputs"]
         for tensor, value in zip(node.outputs, keras.tree.flatten(result), strict=True):
             values[id(tensor)] = value
-    states = [inner_states.get(site) or _states(site, values) for site in sites]
+    states = [inner_states.get(site) or [_states(site, values)] for site in sites]
     return values, states

@@ -134,9 +134,9 @@ class LeastActionModel(keras.Model):
         return self.ascent.multiplier
 
     @property
-    def output_names(self) -> list[str]:
+    def output_names(self) -> list[str] | None:
         """Names of the network's outputs, by which losses may be given."""
-        return self.network.output_names
+        return getattr(self.network, "output_names", None)
 
     @property
     def losses(self) -> list[Any]:

@@ -208,7 +208,10 @@ def test_a_long_skip_over_blocks_does_not_swallow_them():
         return L.Add(name="long")([x, start])
 
     report = find_residual_blocks(image_model(build))
-    assert [block.name for block in report] == ["first", "second", "long"]
+    assert [block.name for block in report] == ["first", "second"]
+    (long,) = report.skipped
+    assert long.name == "long"
+    assert "'first' lies on its branch; the innermost counts" in long.reason
 
 
 def test_the_heads_activation_after_a_single_preactivation_block():
