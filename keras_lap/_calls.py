@@ -30,6 +30,7 @@ class CallTap(keras.Operation):
         layer: A layer that was opened, or that calls layers which were asked for.
         sites: The blocks inside its call, at any depth.
         depth: How many calls are around that of `layer`.
+        use: Which call of `layer` this is in the one around it.
         tap: Makes the tap of a model or layer that `layer` calls, from the node of
             that call and the blocks in it.
     """
@@ -39,9 +40,10 @@ class CallTap(keras.Operation):
         layer: keras.Layer,
         sites: tuple[Site, ...],
         depth: int,
+        use: int,
         tap: Callable[[Node, tuple[Site, ...]], Any],
     ):
-        super().__init__(name=f"{layer.name}.tap")
+        super().__init__(name=f"{layer.name}.tap{use + 1}")
         self.layer = layer
         self._sites = sites
         groups: dict[Node, list[Site]] = defaultdict(list)

@@ -86,6 +86,7 @@ def _tap(
         operation,
         sites,
         depth,
+        use,
         lambda node, inner: _tap(node.operation, inner, depth + 1, node.use),
     )
 
@@ -103,6 +104,13 @@ def _graph_tap(
     # The network's own name keeps the paths of the layers' outputs, which Keras's
     # distribution strategies go by; a second use needs another one.
     name = f"{network.name}.use{use + 1}" if use else network.name
+    # Keras takes a model that returns its very input, called on another shape than it
+    # was built for, for a cycle.
+    ends = {id(tensor) for tensor in keras.tree.flatten(inputs)}
+    copy = keras.layers.Identity()
+    states = keras.tree.map_structure(
+        lambda tensor: copy(tensor) if id(tensor) in ends else tensor, states
+    )
     result = {"outputs": outputs, "states": states}
     return keras.Model(inputs, result, name=name)
 
