@@ -1,30 +1,20 @@
 """Looks inside a layer: its `call`, run once on symbolic tensors, is a graph.
 
 Keras has no public way to read the operations of a layer's `call`. Called directly on
-symbolic tensors it leaves a node for each of them, which `_graph` reads. Everything
-the call leaves behind on the layer is taken away again. Checked on Keras 3.15.1.
+symbolic tensors it leaves a node for each of them, which `_graph` reads.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from typing import Any
 
 import keras
 
-from keras_lap._graph import Graph, Node, Opened, Tensor, has_graph, is_op, tensor_paths
-
-# Sizes that stand in for unknown ones: many layers compute with the sizes of their
-# input. Small, and even, as attention heads and patches want them.
-_BATCH, _LENGTH = 2, 16
+from keras_lap._graph import Graph, Node, Tensor, has_graph, is_op
+from keras_lap._symbolic import CannotOpen, open_call
 
 # They take a tensor for its shape and leave its values alone.
 _SHAPE_OPS = ("FullLike", "OnesLike", "ZerosLike")
-
-
-class CannotOpen(Exception):
-    """The call of a layer does not run on symbolic tensors; the text says why."""
 
 
 def inside(graph: Graph, node: Node) -> Graph | None:
@@ -119,7 +109,7 @@ def graph_of(model: keras.Model) -> Graph:
     for dtype in (keras.config.floatx(), "int32"):
         try:
             arguments = _build_arguments(model, dtype)
-            return _open_call(model, *arguments, (None, None))
+            return open_call(model, *arguments, (None, None))
         except CannotOpen as failure:
             error = failure
     raise error
@@ -167,97 +157,7 @@ def _open(graph: Graph, node: Node) -> Graph | None:
         return None
     unknown = graph.opened.unknown if graph.opened else (None, None)
     arguments = node.call_arguments({id(tensor): tensor for tensor in node.inputs})
-    inner = _open_call(operation, *arguments, unknown)
+    inner = open_call(operation, *arguments, unknown)
     if len(inner.outputs) != len(node.outputs):
         raise CannotOpen("its call returned another structure than before")
     return inner
-
-
-def _open_call(
-    layer: keras.Layer,
-    args: tuple,
-    kwargs: dict,
-    unknown: tuple[int | None, int | None],
-) -> Graph:
-    """Runs a layer's call on fresh symbolic tensors and reads the graph it leaves.
-
-    Args:
-        layer: The layer.
-        args: Its positional arguments, with symbolic tensors.
-        kwargs: Its keyword arguments.
-        unknown: Stand-ins for unknown sizes that are among their shapes already.
-    """
-    tensors = [
-        leaf
-        for leaf in keras.tree.flatten((args, kwargs))
-        if isinstance(leaf, keras.KerasTensor)
-    ]
-    fresh = {id(tensor): _concrete(tensor) for tensor in tensors}
-    batch = any(tensor.shape[:1] == (None,) for tensor in tensors)
-    other = any(None in tensor.shape[1:] for tensor in tensors)
-    unknown = (_BATCH if batch else unknown[0], _LENGTH if other else unknown[1])
-    args, kwargs = keras.tree.map_structure(
-        lambda leaf: fresh.get(id(leaf), leaf), (args, kwargs)
-    )
-    with _traces_taken_away(layer) as earlier:
-        outputs = _symbolic_call(layer, args, kwargs)
-        calls = {
-            id(below): len(below._inbound_nodes) - earlier[id(below)]
-            for below in layer._flatten_layers()
-        }
-        opened = Opened(tensor_paths(args, kwargs), earlier, calls, unknown)
-        return Graph([fresh[id(tensor)] for tensor in tensors], outputs, opened)
-
-
-def _symbolic_call(layer: keras.Layer, args: tuple, kwargs: dict) -> list[Tensor]:
-    """The flat outputs of a layer's call on symbolic tensors."""
-    try:
-        with keras.StatelessScope():  # no seed or statistic moves on
-            results = keras.tree.flatten(layer.call(*args, **kwargs))
-        # A value that is not symbolic was computed from none of the inputs.
-        return [
-            result
-            if isinstance(result, keras.KerasTensor)
-            else keras.KerasTensor(result.shape)
-            for result in results
-        ]
-    except Exception as error:
-        first_line = str(error).strip().partition("\n")[0][:120]
-        raise CannotOpen(f"{type(error).__name__}: {first_line}") from error
-
-
-@contextlib.contextmanager
-def _traces_taken_away(layer: keras.Layer) -> Iterator[dict[int, int]]:
-    """Leaves `layer` and the layers below with the nodes and losses they had.
-
-    Yields:
-        How often each of them had been called before, by its `id`.
-    """
-    layers = layer._flatten_layers()
-    lists = [
-        nodes
-        for below in layers
-        for nodes in (below._inbound_nodes, below._outbound_nodes)
-    ]
-    lengths = [len(nodes) for nodes in lists]
-    for below in layers:
-        vars(below)["add_loss"] = _no_loss
-    try:
-        yield {id(below): len(below._inbound_nodes) for below in layers}
-    finally:
-        for below in layers:
-            del vars(below)["add_loss"]
-        for nodes, length in zip(lists, lengths, strict=True):
-            del nodes[length:]
-
-
-def _no_loss(loss: Any) -> None:
-    """Stands in for a layer's `add_loss`, which refuses symbolic tensors."""
-
-
-def _concrete(tensor: Tensor) -> Tensor:
-    """A fresh input of the same dtype, its unknown sizes replaced by small ones."""
-    sizes = [_LENGTH if size is None else size for size in tensor.shape]
-    if sizes and tensor.shape[0] is None:
-        sizes[0] = _BATCH
-    return keras.KerasTensor(sizes, tensor.dtype)

@@ -11,9 +11,10 @@ import keras
 
 from keras_lap._graph import Graph, Node, is_addition, keeps_shape
 from keras_lap._merges import Merge
-from keras_lap._opening import CannotOpen, build_shape, inside, is_openable
+from keras_lap._opening import build_shape, inside, is_openable
 from keras_lap._ports import CannotSee, Port
 from keras_lap._sites import ResidualBlock, Site, exact_name, full_name, make_site
+from keras_lap._symbolic import CannotOpen
 
 
 @dataclass(frozen=True, eq=False)

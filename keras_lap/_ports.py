@@ -39,8 +39,7 @@ class Port:
     def read(self, args: tuple, kwargs: dict, result: Any) -> Any:
         """The tensor at this port, given what went into the call and came out."""
         if self.result is not None:
-            flat = [leaf for leaf in keras.tree.flatten(result) if leaf is not None]
-            return flat[self.result]
+            return keras.tree.flatten(result)[self.result]
         value: Any = (args, kwargs)
         if self.argument is None:
             return keras.tree.flatten(value)[0]

@@ -15,7 +15,7 @@ import keras
 from keras_lap._graph import Graph, Node, has_graph, keeps_shape
 from keras_lap._merges import Merge, find_carried, find_merge, find_sum, is_part
 from keras_lap._nesting import innermost
-from keras_lap._opening import CannotOpen, graph_of, inside, is_declared
+from keras_lap._opening import graph_of, inside, is_declared
 from keras_lap._places import whole_layer
 from keras_lap._ports import CannotSee, recomputes
 from keras_lap._selection import Selection, select
@@ -27,6 +27,7 @@ from keras_lap._sites import (
     full_name,
     make_site,
 )
+from keras_lap._symbolic import CannotOpen
 
 __all__ = [
     "BlockReport",
@@ -200,8 +201,8 @@ def _as_layer(
 ) -> tuple[list[Site], list[Skipped]]:
     """Turns the merges in a layer's call into one block, the layer, if it is one.
 
-    It is if these merges carry one of its inputs to an output. Layers with blocks of
-    their own inside its call count in its place.
+    It is if these merges carry one of its inputs to an output; what else is inside is
+    part of it then. Layers with blocks of their own inside count in its place.
     """
     own = [site for site in sites if len(site.path) == len(path) + 1]
     if not own or any(site.block.kind == "layer" for site in sites):
@@ -215,12 +216,12 @@ def _as_layer(
     before, after = node.inputs[source], node.outputs[result]
     if all(merge.kind == "identity" for merge in passed):
         merge = Merge("layer", before, before, after, None)
-        return [make_site(graph, path, node, merge, closing)], skipped
+        return [make_site(graph, path, node, merge, closing)], []
     shortcut, end = passed[0].shortcut, inner.outputs[result]
     if tuple(shortcut.shape) != tuple(end.shape):
         return _within_call(node, sites, skipped)
     merge = Merge("projection", shortcut, passed[0].source, end, None)
-    return [make_site(inner, (*path, node), node, merge, closing)], skipped
+    return [make_site(inner, (*path, node), node, merge, closing)], []
 
 
 def _within_call(

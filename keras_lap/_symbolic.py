@@ -1,0 +1,206 @@
+"""Runs a layer's `call` on symbolic tensors and reads the graph that it leaves.
+
+Everything the call leaves behind on the layer and the layers below is taken away
+again. Checked on Keras 3.15.1.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+from keras_lap._graph import Graph, Opened, Tensor, tensor_paths
+
+# Sizes that stand in for unknown ones: many layers compute with the sizes of their
+# input. Small, and even, as attention heads and patches want them.
+_BATCH, _LENGTH = 2, 16
+
+
+class CannotOpen(Exception):
+    """The call of a layer does not run on symbolic tensors; the text says why."""
+
+
+def open_call(
+    layer: keras.Layer,
+    args: tuple,
+    kwargs: dict,
+    unknown: tuple[int | None, int | None],
+) -> Graph:
+    """Runs a layer's call on fresh symbolic tensors and reads the graph it leaves.
+
+    Args:
+        layer: The layer.
+        args: Its positional arguments, with symbolic tensors.
+        kwargs: Its keyword arguments.
+        unknown: Stand-ins for unknown sizes that are among their shapes already.
+    """
+    tensors = [
+        leaf
+        for leaf in keras.tree.flatten((args, kwargs))
+        if isinstance(leaf, keras.KerasTensor)
+    ]
+    fresh = {id(tensor): _concrete(tensor) for tensor in tensors}
+    batch = any(tensor.shape[:1] == (None,) for tensor in tensors)
+    other = any(None in tensor.shape[1:] for tensor in tensors)
+    unknown = (_BATCH if batch else unknown[0], _LENGTH if other else unknown[1])
+    args, kwargs = keras.tree.map_structure(
+        lambda leaf: fresh.get(id(leaf), leaf), (args, kwargs)
+    )
+    inputs = [fresh[id(tensor)] for tensor in tensors]
+    incomplete: list[keras.Layer] = []
+    try:
+        graph = _run(layer, args, kwargs, inputs, unknown, incomplete)
+    except CannotOpen:
+        if not incomplete:
+            raise
+    if incomplete:
+        with _returning_none(incomplete):
+            graph = _run(layer, args, kwargs, inputs, unknown, [])
+    return graph
+
+
+def _run(
+    layer: keras.Layer,
+    args: tuple,
+    kwargs: dict,
+    inputs: list[Tensor],
+    unknown: tuple[int | None, int | None],
+    incomplete: list[keras.Layer],
+) -> Graph:
+    """Runs the call once; lists the layers within that return None in `incomplete`."""
+    with _traces_taken_away(layer, incomplete) as earlier:
+        outputs = _symbolic_call(layer, args, kwargs)
+        calls = {
+            id(below): len(below._inbound_nodes) - earlier[id(below)]
+            for below in layer._flatten_layers()
+        }
+        opened = Opened(tensor_paths(args, kwargs), earlier, calls, unknown)
+        return Graph(inputs, outputs, opened)
+
+
+def _symbolic_call(layer: keras.Layer, args: tuple, kwargs: dict) -> list[Tensor]:
+    """The flat outputs of a layer's call on symbolic tensors."""
+    try:
+        with keras.StatelessScope():  # no seed or statistic moves on
+            result = layer.call(*args, **_accepted(layer, kwargs))
+        # A value that is not symbolic was computed from none of the inputs.
+        return [
+            leaf
+            if isinstance(leaf, keras.KerasTensor)
+            else keras.KerasTensor(getattr(leaf, "shape", ()))
+            for leaf in keras.tree.flatten(result)
+        ]
+    except Exception as error:
+        first_line = str(error).strip().partition("\n")[0][:120]
+        raise CannotOpen(f"{type(error).__name__}: {first_line}") from error
+
+
+@contextlib.contextmanager
+def _traces_taken_away(
+    layer: keras.Layer, incomplete: list[keras.Layer]
+) -> Iterator[dict[int, int]]:
+    """Leaves `layer` and the layers below with the nodes and losses they had.
+
+    Yields:
+        How often each of them had been called before, by its `id`.
+    """
+    layers = layer._flatten_layers()
+    lists = [
+        nodes
+        for below in layers
+        for nodes in (below._inbound_nodes, below._outbound_nodes)
+    ]
+    lengths = [len(nodes) for nodes in lists]
+    for below in layers:
+        vars(below)["add_loss"] = _no_loss
+        vars(below)["compute_output_spec"] = functools.partial(
+            _output_spec, below, incomplete
+        )
+    try:
+        yield {id(below): len(below._inbound_nodes) for below in layers}
+    finally:
+        for below in layers:
+            del vars(below)["add_loss"], vars(below)["compute_output_spec"]
+        for nodes, length in zip(lists, lengths, strict=True):
+            del nodes[length:]
+
+
+def _no_loss(loss: Any) -> None:
+    """Stands in for a layer's `add_loss`, which refuses symbolic tensors."""
+
+
+class _Nothing(keras.KerasTensor):
+    """Stands for an output that is None, which Keras refuses in its graphs."""
+
+
+def _output_spec(
+    layer: keras.Layer, incomplete: list[keras.Layer], *args: Any, **kwargs: Any
+) -> Any:
+    """Stands in for a layer's `compute_output_spec`, and does not give up as early.
+
+    Where the layer cannot say what it returns, its call is run on placeholders of the
+    backend; and an output may be None.
+    """
+    # A number times a tensor counts as sparse, seen on Keras 3.15.1.
+    args, kwargs = keras.tree.map_structure(_dense, (args, kwargs))
+    try:
+        result = type(layer).compute_output_spec(layer, *args, **kwargs)
+    except Exception:
+        kwargs = _accepted(layer, kwargs)
+        result = keras.Operation.compute_output_spec(layer, *args, **kwargs)
+    if None in (flat := keras.tree.flatten(result)):
+        incomplete.append(layer)
+        flat = [_Nothing(()) if leaf is None else leaf for leaf in flat]
+        result = keras.tree.pack_sequence_as(result, flat)
+    return result
+
+
+@contextlib.contextmanager
+def _returning_none(layers: list[keras.Layer]) -> Iterator[None]:
+    """Lets layers return the None that `_Nothing` stands for, as they do otherwise."""
+    unique = {id(layer): (layer, type(layer)) for layer in layers}.values()
+    for layer, own in unique:
+        object.__setattr__(layer, "__class__", _with_none(own))  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        for layer, own in unique:
+            object.__setattr__(layer, "__class__", own)
+
+
+@functools.cache
+def _with_none(own: type[keras.Layer]) -> type[keras.Layer]:
+    def call(self: keras.Layer, *args: Any, **kwargs: Any) -> Any:
+        result = own.__call__(self, *args, **kwargs)
+        return keras.tree.map_structure(
+            lambda leaf: None if isinstance(leaf, _Nothing) else leaf, result
+        )
+
+    return type(own.__name__, (own,), {"__call__": call, "__module__": own.__module__})
+
+
+def _dense(leaf: Any) -> Any:
+    if isinstance(leaf, keras.KerasTensor) and leaf.sparse:
+        return keras.KerasTensor(leaf.shape, leaf.dtype)
+    return leaf
+
+
+def _accepted(layer: keras.Layer, kwargs: dict) -> dict:
+    """Those of the arguments that a layer's call takes; Keras adds some of its own."""
+    parameters = inspect.signature(layer.call).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return kwargs
+    return {name: value for name, value in kwargs.items() if name in parameters}
+
+
+def _concrete(tensor: Tensor) -> Tensor:
+    """A fresh input of the same dtype, its unknown sizes replaced by small ones."""
+    sizes = [_LENGTH if size is None else size for size in tensor.shape]
+    if sizes and tensor.shape[0] is None:
+        sizes[0] = _BATCH
+    return keras.KerasTensor(sizes, tensor.dtype)
