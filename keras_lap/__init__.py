@@ -6,6 +6,7 @@ through its layers: `LeastActionModel` around any residual network, and
 """
 
 from keras_lap import callbacks, datasets, energies, networks
+from keras_lap._picture import plot_blocks
 from keras_lap._version import __version__
 from keras_lap.blocks import BlockReport, ResidualBlock, find_residual_blocks
 from keras_lap.displacements import DisplacementRecorder
@@ -24,4 +25,5 @@ __all__ = [
     "energies",
     "find_residual_blocks",
     "networks",
+    "plot_blocks",
 ]

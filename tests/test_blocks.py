@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import keras
 import pytest
 
@@ -325,7 +327,36 @@ def test_the_report_is_a_sequence_and_a_table(dense_network):
     assert "b1" in str(report)
 
 
+def nested_blocks():
+    """A long skip around a block; see `test_a_long_skip_over_blocks...`."""
+    inputs = keras.Input((8, 8, 4))
+    x = L.Add(name="inner")([inputs, conv(inputs)])
+    x = L.Add(name="outer")([inputs, conv(x)])
+    return keras.Model(inputs, L.Add(name="last")([x, conv(x)]), name="net")
+
+
+NAMES = {
+    "a pattern": (re.compile("er$"), ["inner"]),
+    "patterns and names": ([re.compile("^l"), "inner"], ["inner", "last"]),
+    "the outer block alone": (["outer", "last"], ["outer", "last"]),
+}
+
+
+@pytest.mark.parametrize(("blocks", "names"), NAMES.values(), ids=NAMES)
+def test_selections(blocks, names):
+    report = find_residual_blocks(nested_blocks(), blocks)
+    assert [block.name for block in report] == names
+    again = find_residual_blocks(nested_blocks(), report.selection)
+    assert list(again) == list(report)
+
+
+def test_blocks_that_nest_cannot_both_be_asked_for():
+    with pytest.raises(ValueError, match=r"'outer' and 'inner', which lies within it"):
+        find_residual_blocks(nested_blocks(), ["inner", "outer"])
+
+
 BAD_SELECTIONS = {
+    "a pattern that matches nothing": (re.compile("q"), ValueError, "pattern 'q'"),
     "unknown name": (["b7"], ValueError, r"'b7'.*no layer of 'net'.*b0"),
     "shapes differ": (["stem"], ValueError, r"'stem'.*\(None, 64\).*\(None, 6\)"),
     "no block": (["sum"], ValueError, "sum 'sum' cannot be a block"),

@@ -157,6 +157,13 @@ def test_layers_that_cannot_be_opened_are_not_counted_but_can_be_named():
     assert [block.kind for block in report] == ["layer"]
 
 
+def test_a_layer_and_a_part_of_it_cannot_both_be_asked_for():
+    model = model_of(lambda x: TwoMerges(name="two")(x)[0])
+    (part,) = find_residual_blocks(model, [model.layers[-1].mix])[:1]
+    with pytest.raises(ValueError, match=rf"'two' and '{part.name}', which lies"):
+        find_residual_blocks(model, ["two", part.name])
+
+
 def test_the_innermost_layer_counts():
     assert found(Holder(name="outer")) == [("outer/held", "layer")]
 
