@@ -111,6 +111,7 @@ class Graph:
         outputs: The tensors at which it ends.
         opened: How the graph came about, if it is that of a layer's `call`.
         insides: What was found inside the nodes' operations; see `_opening.inside`.
+        sizes: What the sizes of its tensors were measured to be, if they were.
     """
 
     def __init__(
@@ -120,6 +121,7 @@ class Graph:
         opened: Opened | None = None,
     ):
         self.insides: dict[Node, Any] = {}
+        self.sizes: Any = None
         self.inputs = inputs
         self.outputs = outputs
         self.opened = opened

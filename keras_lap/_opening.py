@@ -6,12 +6,13 @@ symbolic tensors it leaves a node for each of them, which `_graph` reads.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import keras
 
 from keras_lap._graph import Graph, Node, Tensor, has_graph, is_op
-from keras_lap._symbolic import CannotOpen, open_call
+from keras_lap._symbolic import CannotOpen, Sizes, measure, open_call
 
 # They take a tensor for its shape and leave its values alone.
 _SHAPE_OPS = ("FullLike", "OnesLike", "ZerosLike")
@@ -109,7 +110,7 @@ def graph_of(model: keras.Model) -> Graph:
     for dtype in (keras.config.floatx(), "int32"):
         try:
             arguments = _build_arguments(model, dtype)
-            return open_call(model, *arguments, (None, None))
+            return open_call(model, *arguments)
         except CannotOpen as failure:
             error = failure
     raise error
@@ -157,7 +158,20 @@ def _open(graph: Graph, node: Node) -> Graph | None:
         return None
     unknown = graph.opened.unknown if graph.opened else (None, None)
     arguments = node.call_arguments({id(tensor): tensor for tensor in node.inputs})
-    inner = open_call(operation, *arguments, unknown)
+    try:
+        return _fitting(node, open_call(operation, *arguments, unknown))
+    except CannotOpen as error:
+        reason = error
+    if graph.sizes is None:
+        graph.sizes = measure(graph) or Sizes()
+    for ones in (False, True):
+        with contextlib.suppress(CannotOpen):
+            inner = open_call(operation, *arguments, unknown, graph.sizes, ones)
+            return _fitting(node, inner)
+    raise reason
+
+
+def _fitting(node: Node, inner: Graph) -> Graph:
     if len(inner.outputs) != len(node.outputs):
         raise CannotOpen("its call returned another structure than before")
     return inner

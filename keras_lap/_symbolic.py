@@ -10,26 +10,75 @@ import contextlib
 import functools
 import inspect
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
 
 from keras_lap._graph import Graph, Opened, Tensor, tensor_paths
 
-# Sizes that stand in for unknown ones: many layers compute with the sizes of their
-# input. Small, and even, as attention heads and patches want them.
-_BATCH, _LENGTH = 2, 16
+# The size that stands in for that of an unknown batch.
+_BATCH = 2
+# And for other unknown sizes, as many layers compute with those of their input. Small,
+# and even, as attention heads and patches want them; then one for short tables of
+# positions, and one for models of sound.
+_LENGTHS = (16, 4, 1024)
 
 
 class CannotOpen(Exception):
     """The call of a layer does not run on symbolic tensors; the text says why."""
 
 
+@dataclass(frozen=True)
+class Sizes:
+    """The sizes of the tensors of a graph.
+
+    Attributes:
+        known: Measured shapes, by the `id` of the tensor.
+        length: What stands in for an unknown size that is not the batch's.
+    """
+
+    known: dict[int, tuple[int, ...]] = field(default_factory=dict)
+    length: int = _LENGTHS[0]
+
+    def shape(self, tensor: Tensor) -> tuple[int, ...]:
+        """The measured shape of a tensor, or its own with unknown sizes filled in."""
+        if id(tensor) in self.known:
+            return self.known[id(tensor)]
+        sizes = [self.length if size is None else size for size in tensor.shape]
+        if sizes and tensor.shape[0] is None:
+            sizes[0] = _BATCH
+        return tuple(sizes)
+
+
+def measure(graph: Graph) -> Sizes | None:
+    """The sizes that the tensors of a graph really have, as layers may tell wrong ones.
+
+    Returns:
+        None if the graph does not run on placeholders of any length that is tried.
+    """
+    tensors = [tensor for node in graph.nodes for tensor in node.outputs]
+    for length in _LENGTHS:
+        sizes = Sizes(length=length)
+        inputs = [keras.KerasTensor(sizes.shape(t), t.dtype) for t in graph.inputs]
+        try:
+            function = keras.Function(graph.inputs, tensors)
+            outputs = keras.Operation.compute_output_spec(function, inputs)
+        except Exception:  # whatever it is, another length may do
+            continue
+        pairs = zip([*graph.inputs, *tensors], [*inputs, *outputs], strict=True)
+        known = {id(tensor): tuple(spec.shape) for tensor, spec in pairs}
+        return Sizes(known, length)
+    return None
+
+
 def open_call(
     layer: keras.Layer,
     args: tuple,
     kwargs: dict,
-    unknown: tuple[int | None, int | None],
+    unknown: tuple[int | None, int | None] = (None, None),
+    sizes: Sizes | None = None,
+    ones: bool = False,
 ) -> Graph:
     """Runs a layer's call on fresh symbolic tensors and reads the graph it leaves.
 
@@ -38,29 +87,41 @@ def open_call(
         args: Its positional arguments, with symbolic tensors.
         kwargs: Its keyword arguments.
         unknown: Stand-ins for unknown sizes that are among their shapes already.
+        sizes: The sizes that these tensors really have, if they were measured.
+        ones: Whether to give ones for integers and booleans, which are indices and
+            masks and never states.
     """
+    measured = sizes or Sizes()
     tensors = [
         leaf
         for leaf in keras.tree.flatten((args, kwargs))
         if isinstance(leaf, keras.KerasTensor)
     ]
-    fresh = {id(tensor): _concrete(tensor) for tensor in tensors}
+    fresh = {
+        id(tensor): keras.KerasTensor(measured.shape(tensor), tensor.dtype)
+        for tensor in tensors
+    }
     batch = any(tensor.shape[:1] == (None,) for tensor in tensors)
     other = any(None in tensor.shape[1:] for tensor in tensors)
-    unknown = (_BATCH if batch else unknown[0], _LENGTH if other else unknown[1])
+    unknown = (
+        _BATCH if batch else unknown[0],
+        measured.length if other else unknown[1],
+    )
+    paths = tensor_paths(args, kwargs)
+    given = {key: _one(new) if ones else new for key, new in fresh.items()}
     args, kwargs = keras.tree.map_structure(
-        lambda leaf: fresh.get(id(leaf), leaf), (args, kwargs)
+        lambda leaf: given.get(id(leaf), leaf), (args, kwargs)
     )
     inputs = [fresh[id(tensor)] for tensor in tensors]
     incomplete: list[keras.Layer] = []
     try:
-        graph = _run(layer, args, kwargs, inputs, unknown, incomplete)
+        graph = _run(layer, args, kwargs, inputs, (paths, unknown), incomplete)
     except CannotOpen:
         if not incomplete:
             raise
     if incomplete:
         with _returning_none(incomplete):
-            graph = _run(layer, args, kwargs, inputs, unknown, [])
+            graph = _run(layer, args, kwargs, inputs, (paths, unknown), [])
     return graph
 
 
@@ -69,7 +130,7 @@ def _run(
     args: tuple,
     kwargs: dict,
     inputs: list[Tensor],
-    unknown: tuple[int | None, int | None],
+    about: tuple[list[tuple], tuple[int | None, int | None]],
     incomplete: list[keras.Layer],
 ) -> Graph:
     """Runs the call once; lists the layers within that return None in `incomplete`."""
@@ -79,7 +140,8 @@ def _run(
             id(below): len(below._inbound_nodes) - earlier[id(below)]
             for below in layer._flatten_layers()
         }
-        opened = Opened(tensor_paths(args, kwargs), earlier, calls, unknown)
+        paths, unknown = about
+        opened = Opened(paths, earlier, calls, unknown)
         return Graph(inputs, outputs, opened)
 
 
@@ -153,7 +215,8 @@ def _output_spec(
     except Exception:
         kwargs = _accepted(layer, kwargs)
         result = keras.Operation.compute_output_spec(layer, *args, **kwargs)
-    if None in (flat := keras.tree.flatten(result)):
+    flat = keras.tree.flatten(result)
+    if any(leaf is None for leaf in flat):
         incomplete.append(layer)
         flat = [_Nothing(()) if leaf is None else leaf for leaf in flat]
         result = keras.tree.pack_sequence_as(result, flat)
@@ -198,9 +261,7 @@ def _accepted(layer: keras.Layer, kwargs: dict) -> dict:
     return {name: value for name, value in kwargs.items() if name in parameters}
 
 
-def _concrete(tensor: Tensor) -> Tensor:
-    """A fresh input of the same dtype, its unknown sizes replaced by small ones."""
-    sizes = [_LENGTH if size is None else size for size in tensor.shape]
-    if sizes and tensor.shape[0] is None:
-        sizes[0] = _BATCH
-    return keras.KerasTensor(sizes, tensor.dtype)
+def _one(tensor: Tensor) -> Any:
+    if keras.backend.is_float_dtype(tensor.dtype):
+        return tensor
+    return keras.ops.ones(tensor.shape, tensor.dtype)
