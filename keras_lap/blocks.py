@@ -1,8 +1,8 @@
 """Residual blocks: which parts of a network move the data.
 
-`find_residual_blocks` reads the graph of a Functional or Sequential model, through
-any nesting of such models and into the calls of layers, and reports the blocks in
-forward order together with everything that looked like one and was left out.
+`find_residual_blocks` reads the graph of a model, through any nesting of models and
+into the calls of layers and subclassed models, and reports the blocks in forward order
+together with everything that looked like one and was left out.
 """
 
 from __future__ import annotations
@@ -51,16 +51,19 @@ def find_residual_blocks(
     a layer that adds up its inputs; an activation that alone reads the sum belongs to
     the block. A layer whose `call` carries its input to its output by such sums, as
     transformer layers do, is one block of kind `"layer"`; this is found out by running
-    the `call` once on symbolic tensors. A layer whose call does not run on them is not
-    counted, and the report says so.
+    the `call` once on symbolic tensors. Blocks further inside a call, or in that of a
+    subclassed model, count by themselves. Of blocks that nest the innermost counts. A
+    layer whose call does not run on symbolic tensors is not counted unless `blocks`
+    names it or its class sets ``is_residual_block = True``; the report says so.
 
     Args:
-        model: A Functional or Sequential model, built.
-        blocks: `"auto"`; or names of merge layers, of nested models that hold
-            blocks, or of any layer that keeps the shape of its input; or these
-            layers themselves; or a function from a layer to whether it is wanted,
-            asked of every layer: it chooses among the blocks that `"auto"` finds and
-            layers that are not Keras's own.
+        model: A model, built: Functional, Sequential or subclassed.
+        blocks: `"auto"`; or a list of names of merge layers, of nested models that hold
+            blocks, or of any layer that keeps the shape of its input; of these layers
+            themselves; of regular expressions (`re.compile`), searched for in the
+            names of the blocks that `"auto"` finds; or a function from a layer to
+            whether it is wanted, asked of every layer: it chooses among the blocks
+            that `"auto"` finds and layers that are not Keras's own.
         include_projections: Whether to count blocks whose shortcut changes the
             shape; their displacement starts at the projected input. Defaults to
             False.
@@ -69,8 +72,9 @@ def find_residual_blocks(
         A `BlockReport`, empty if nothing was found.
 
     Raises:
-        ValueError: If the model has no graph to read, a name or layer of `blocks`
-            is unknown, or a chosen layer changes the shape of its input.
+        ValueError: If the model is not built or its call cannot be looked into, a name
+            or layer of `blocks` is unknown, a chosen layer changes the shape of its
+            input, or one of two chosen blocks lies within the other.
         TypeError: If an argument has the wrong type.
 
     Example:
