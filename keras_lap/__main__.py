@@ -95,7 +95,12 @@ def load(name: str, arguments: dict[str, Any]) -> keras.Model:
             f"{', '.join(close or names[:3])}; others by their path, such as "
             "keras_hub.models.ViTBackbone, or as a .keras file."
         )
-    model = builder(**arguments)
+    try:
+        # Names and shapes are all that is asked for: the weights stay unmade.
+        with keras.StatelessScope(initialize_variables=False):
+            model = builder(**arguments)
+    except Exception:  # the builder computes with its weights
+        model = builder(**arguments)
     if not isinstance(model, keras.Model):
         raise TypeError(f"{name} returned {model!r}, which is no keras.Model.")
     return model

@@ -148,7 +148,8 @@ def _run(
 def _symbolic_call(layer: keras.Layer, args: tuple, kwargs: dict) -> list[Tensor]:
     """The flat outputs of a layer's call on symbolic tensors."""
     try:
-        with keras.StatelessScope():  # no seed or statistic moves on
+        # No seed or statistic moves on, and no variable is made.
+        with keras.StatelessScope(initialize_variables=False):
             result = layer.call(*args, **_accepted(layer, kwargs))
         # A value that is not symbolic was computed from none of the inputs.
         return [
