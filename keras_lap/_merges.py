@@ -12,8 +12,9 @@ from typing import Literal
 
 import keras
 
-from keras_lap._graph import Graph, Node, Tensor, is_addition, is_op
-from keras_lap._opening import flows
+from keras_lap._graph import Graph, Node, Tensor, is_addition, is_op, keeps_shape
+from keras_lap._opening import flows, inside, is_openable
+from keras_lap._symbolic import CannotOpen
 
 Kind = Literal["identity", "projection", "layer"]
 
@@ -22,6 +23,8 @@ _POOLING = tuple(
     for mode in ("Average", "Max")
     for rank in (1, 2, 3)
 )
+# Padding makes the windows of a pooling fit.
+_PADDING = tuple(getattr(keras.layers, f"ZeroPadding{rank}D") for rank in (1, 2, 3))
 _NORMALIZATION = (
     keras.layers.BatchNormalization,
     keras.layers.GroupNormalization,
@@ -118,8 +121,14 @@ def find_sum(graph: Graph, node: Node, inner: Graph | None) -> Sum | None:
         closing = inner.producer(closing.inputs[0])
     if closing is None or not is_addition(closing.operation):
         return None
-    pairs = zip(node.inputs, inner.inputs, strict=True)
-    unchanged = [outer for outer, t in pairs if any(t is s for s in closing.inputs)]
+    unchanged = []
+    for outer, source in zip(node.inputs, inner.inputs, strict=True):
+        rest = [term for term in closing.inputs if term is not source]
+        # If the rest comes from it within the layer, the layer is a block, not a sum.
+        if len(rest) < len(closing.inputs) and not any(
+            flows(inner, source, term) for term in rest
+        ):
+            unchanged.append(outer)
     return Sum(node, list(node.inputs), unchanged) if unchanged else None
 
 
@@ -222,7 +231,7 @@ def find_carried(
             if id(tensor) in merges:
                 passed.append(merges[id(tensor)])
                 tensor = passed[-1].source
-            elif node is not None and _keeps_state(node):
+            elif node is not None and _keeps_state(inner, node):
                 tensor = node.inputs[0]
             else:
                 break
@@ -275,7 +284,7 @@ def _keeps_to_shortcut(node: Node) -> bool:
         return set(layer.kernel_size) == {1} and _is_linear(layer)
     if isinstance(layer, keras.layers.Dense):
         return _is_linear(layer)
-    return isinstance(layer, _POOLING + _NORMALIZATION)
+    return isinstance(layer, _POOLING + _PADDING + _NORMALIZATION)
 
 
 def _is_linear(layer: keras.Layer) -> bool:
@@ -312,15 +321,37 @@ def _is_activation(operation: keras.Operation) -> bool:
     )
 
 
-def _keeps_state(node: Node) -> bool:
+def _keeps_state(graph: Graph, node: Node) -> bool:
     """Whether a node after a merge still hands on the state: norm, act, constant."""
     operation = node.operation
-    return len(node.inputs) == 1 and (
-        isinstance(operation, (*_NORMALIZATION, keras.layers.Dropout))
-        or _is_activation(operation)
-        or is_addition(operation)
-        or is_op(operation, "numpy", "Reshape")
+    if len(node.inputs) != 1:
+        return False
+    if isinstance(operation, keras.Layer):
+        kept = (*_NORMALIZATION, keras.layers.Dropout)
+        if isinstance(operation, kept) or _is_activation(operation):
+            return True
+        return is_openable(operation) and _is_normalization(graph, node)
+    return (
+        _is_activation(operation)
+        or is_op(operation, "numpy", "Add", "Subtract", "Multiply", "Divide", "Reshape")
         or is_op(operation, "core", "Cast")
+    )
+
+
+def _is_normalization(graph: Graph, node: Node) -> bool:
+    """Whether a layer keeps the shape and mixes its features by no weights."""
+    try:
+        inner = inside(graph, node)
+    except CannotOpen:
+        return False
+    return (
+        inner is not None
+        and keeps_shape(node)
+        and not any(
+            isinstance(step.operation, keras.Layer)
+            or is_op(step.operation, "numpy", "Matmul", "Einsum", "Dot", "Tensordot")
+            for step in inner.nodes
+        )
     )
 
 

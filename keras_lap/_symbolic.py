@@ -67,7 +67,9 @@ def measure(graph: Graph) -> Sizes | None:
         except Exception:  # whatever it is, another length may do
             continue
         pairs = zip([*graph.inputs, *tensors], [*inputs, *outputs], strict=True)
-        known = {id(tensor): tuple(spec.shape) for tensor, spec in pairs}
+        known = {
+            id(tensor): tuple(spec.shape) for tensor, spec in pairs if spec is not None
+        }
         return Sizes(known, length)
     return None
 
