@@ -7,12 +7,20 @@ shortcut that only changes its shape, and the rest of the sum depends on `x_in`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import keras
 
-from keras_lap._graph import Graph, Node, Tensor, is_addition, is_op, keeps_shape
+from keras_lap._graph import (
+    Graph,
+    Node,
+    Tensor,
+    has_graph,
+    is_addition,
+    is_op,
+    keeps_shape,
+)
 from keras_lap._opening import flows, inside, is_openable
 from keras_lap._symbolic import CannotOpen
 
@@ -66,6 +74,7 @@ class Merge:
         source: `x_in` itself.
         output: The state after: the sum, or the activation of the sum.
         branch: The displacement itself, if that is one tensor of the graph.
+        later: The same sum read with a later one of its terms as the state before.
     """
 
     kind: Kind
@@ -73,6 +82,7 @@ class Merge:
     source: Tensor
     output: Tensor
     branch: Tensor | None
+    later: Iterator[Merge] = field(default_factory=lambda: iter(()))
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
@@ -141,11 +151,23 @@ def is_part(graph: Graph, node: Node) -> bool:
     whole = _enclosing_sum(graph, node)
     if whole is None:
         return False
-    own = _shortcut(graph, _flat_sum(graph, node))
-    if isinstance(own, str):
+    own = _before(graph, node)
+    if own is None:
         return True
-    outer = _shortcut(graph, _flat_sum(graph, whole))
-    return not isinstance(outer, str) and outer[1] is own[1]
+    parts = (graph.producer(tensor) for tensor in whole.inputs)
+    states = [
+        _before(graph, part)
+        for part in parts
+        if part is not None and _enclosing_sum(graph, part) is whole
+    ]
+    same = all(state is None or state is own for state in states)
+    return same and _before(graph, whole) is own
+
+
+def _before(graph: Graph, node: Node) -> Tensor | None:
+    """The state before an addition, taken with all additions that it alone reads."""
+    attempts = _shortcuts(graph, _flat_sum(graph, node))
+    return next((how[1] for how in attempts if not isinstance(how, str)), None)
 
 
 def _enclosing_sum(graph: Graph, node: Node) -> Node | None:
@@ -191,17 +213,33 @@ def find_merge(graph: Graph, found: Sum, streams: set[int]) -> Merge | str:
     Returns:
         The merge, or the reason why it is not one.
     """
+    attempts = _shortcuts(graph, found)
+    reason = ""
+    for how in attempts:
+        if isinstance(how, str):
+            reason = reason or how
+            continue
+        merge = _as_merge(graph, found, streams, *how)
+        if merge.output is found.node.outputs[0]:
+            streams.add(id(merge.output))
+        readings = (rest for rest in attempts if not isinstance(rest, str))
+        later = (_as_merge(graph, found, streams, *rest) for rest in readings)
+        return replace(merge, later=later)
+    return reason or "sums parallel branches: no input is a shortcut past the others"
+
+
+def _as_merge(
+    graph: Graph,
+    found: Sum,
+    streams: set[int],
+    kind: Kind,
+    shortcut: Tensor,
+    source: Tensor,
+) -> Merge:
     total = found.node.outputs[0]
-    how = _shortcut(graph, found)
-    if isinstance(how, str):
-        return how
-    kind, shortcut, source = how
-    if tuple(shortcut.shape) != tuple(total.shape):
-        return f"the sum broadcasts its shortcut from {shortcut.shape} to {total.shape}"
-    raw = id(shortcut) in streams or _starts_with_activation(graph, source)
+    rest = [term for term in found.terms if term is not shortcut]
+    raw = id(shortcut) in streams or _starts_with_activation(graph, source, rest)
     output = total if raw else _activated(graph, total)
-    if output is total:
-        streams.add(id(total))
     plain = output is total and is_addition(found.node.operation)
     branch = _other(found.node, shortcut) if plain else None
     return Merge(kind, shortcut, source, output, branch)
@@ -238,22 +276,36 @@ def find_carried(
     return None
 
 
-def _shortcut(graph: Graph, found: Sum) -> tuple[Kind, Tensor, Tensor] | str:
-    """The kind of a sum's shortcut, the state before, and where that comes from."""
+def _shortcuts(graph: Graph, found: Sum) -> Iterator[tuple[Kind, Tensor, Tensor] | str]:
+    """Readings of a sum as a block: kind, state before, and where that comes from.
+
+    If several of its terms are states of the others, the earliest comes first. A
+    reason stands for what looks like a reading and is none.
+    """
+    shape = tuple(found.node.outputs[0].shape)
 
     def others_use(tensor: Tensor, source: Tensor) -> bool:
         rest = (term for term in found.terms if term is not tensor)
         return any(flows(graph, source, term) for term in rest)
 
-    for candidate in sorted(found.unchanged, key=graph.position):
-        if others_use(candidate, candidate):
-            return "identity", candidate, candidate
+    unchanged = list({id(tensor): tensor for tensor in found.unchanged}.values())
+    is_identity = False
+    for tensor in sorted(unchanged, key=graph.position):
+        copies = _unaltered(graph, tensor)
+        source = next((t for t in copies if others_use(tensor, t)), None)
+        if source is not None and tuple(tensor.shape) == shape:
+            is_identity = True
+            yield "identity", tensor, source
+        elif source is not None:
+            yield f"the sum broadcasts its shortcut from {tensor.shape} to {shape}"
+    if is_identity:
+        return
     chains = [list(_shortcut_sources(graph, term)) for term in found.terms]
-    for tensor in found.unchanged:
-        for source in _shortcut_sources(graph, tensor):
-            if others_use(tensor, source):
-                return _projection(tensor, source, chains)
-    return "sums parallel branches: no input is a shortcut past the others"
+    for tensor in unchanged:
+        sources = _shortcut_sources(graph, tensor)
+        source = next((s for s in sources if others_use(tensor, s)), None)
+        if source is not None:
+            yield _projection(tensor, source, chains)
 
 
 def _projection(
@@ -270,21 +322,44 @@ def _projection(
 def _shortcut_sources(graph: Graph, tensor: Tensor) -> Iterator[Tensor]:
     """Tensors from which `tensor` comes through shortcut layers alone."""
     node = graph.producer(tensor)
-    while node is not None and _keeps_to_shortcut(node):
+    while node is not None and _keeps_to_shortcut(graph, node):
         yield node.inputs[0]
         node = graph.producer(node.inputs[0])
 
 
-def _keeps_to_shortcut(node: Node) -> bool:
-    """Whether a layer may lie on a projection: 1×1 convolution, pooling, norm."""
+def _unaltered(graph: Graph, tensor: Tensor) -> Iterator[Tensor]:
+    """The tensor, and those that it is a mere copy of."""
+    yield tensor
+    node = graph.producer(tensor)
+    while node is not None and _is_copy(node.operation):
+        yield node.inputs[0]
+        node = graph.producer(node.inputs[0])
+
+
+def _is_copy(operation: keras.Operation) -> bool:
+    linear = isinstance(operation, keras.layers.Activation) and _is_linear(operation)
+    return isinstance(operation, keras.layers.Identity) or linear
+
+
+def _keeps_to_shortcut(graph: Graph, node: Node) -> bool:
+    """Whether a layer may lie on a projection: 1×1 convolution, pooling, norm.
+
+    A nested model may that is a chain of such layers.
+    """
     layer = node.operation
     if len(node.inputs) != 1:
         return False
+    if has_graph(layer):
+        inner = inside(graph, node)
+        assert inner is not None
+        chain = _shortcut_sources(inner, inner.outputs[0])
+        return any(tensor is inner.inputs[0] for tensor in chain)
     if isinstance(layer, _CONVOLUTION):
         return set(layer.kernel_size) == {1} and _is_linear(layer)
     if isinstance(layer, keras.layers.Dense):
         return _is_linear(layer)
-    return isinstance(layer, _POOLING + _PADDING + _NORMALIZATION)
+    allowed = _POOLING + _PADDING + _NORMALIZATION
+    return _is_copy(layer) or isinstance(layer, allowed)
 
 
 def _is_linear(layer: keras.Layer) -> bool:
@@ -300,15 +375,18 @@ def _activated(graph: Graph, total: Tensor) -> Tensor:
     return node.outputs[0] if _is_activation(node.operation) else total
 
 
-def _starts_with_activation(graph: Graph, source: Tensor) -> bool:
+def _starts_with_activation(graph: Graph, source: Tensor, rest: list[Tensor]) -> bool:
     """Whether a branch of a state begins by normalising or activating it.
 
     In such a pre-activation network the states are the sums themselves, and an
-    activation after the last of them belongs to the head.
+    activation after the last of them belongs to the head. Other readers of the state,
+    such as a head of its own, say nothing about the block.
     """
     return any(
-        _is_activation(node.operation) or isinstance(node.operation, _NORMALIZATION)
+        flows(graph, node.outputs[0], term)
         for node in graph.consumers(source)
+        if _is_activation(node.operation) or isinstance(node.operation, _NORMALIZATION)
+        for term in rest
     )
 
 
@@ -327,7 +405,7 @@ def _keeps_state(graph: Graph, node: Node) -> bool:
     if len(node.inputs) != 1:
         return False
     if isinstance(operation, keras.Layer):
-        kept = (*_NORMALIZATION, keras.layers.Dropout)
+        kept = (*_NORMALIZATION, keras.layers.Dropout, keras.layers.Identity)
         if isinstance(operation, kept) or _is_activation(operation):
             return True
         return is_openable(operation) and _is_normalization(graph, node)

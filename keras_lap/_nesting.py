@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from keras_lap._graph import Graph, Node
 from keras_lap._merges import Merge
-from keras_lap._sites import Site, Skipped
+from keras_lap._sites import Site, Skipped, make_site
 
 
 def innermost(
@@ -31,9 +31,9 @@ def innermost(
         if node is not None:
             by_node[node].append(site)
     for site in sites:
-        held = []
+        held: list[Site] = []
         if len(site.path) == depth and site.block.kind != "layer":
-            held = _on_branch(graph, site, by_node)
+            site, held = _first_clear(graph, site, by_node)
         if not held:
             kept.append(site)
             continue
@@ -43,6 +43,23 @@ def innermost(
         outer = replace(site, around=around)
         skipped.append(Skipped(site.block.name, reason, outer))
     return kept, skipped
+
+
+def _first_clear(
+    graph: Graph, site: Site, by_node: dict[Node, list[Site]]
+) -> tuple[Site, list[Site]]:
+    """The first reading of a block's sum that holds no other block.
+
+    ``h + f(h) + h_0`` moves ``h``, not ``h_0``, if a block lies between the two.
+    """
+    node, merge = _read(site)
+    held = _on_branch(graph, site, by_node)
+    for later in merge.later if held else ():
+        if not _on_branch(graph, replace(site, merge=later), by_node):
+            clear = make_site(graph, site.path, node, later)
+            by_node[node] = [clear]
+            return clear, []
+    return site, held
 
 
 def _on_branch(graph: Graph, site: Site, by_node: dict[Node, list[Site]]) -> list[Site]:

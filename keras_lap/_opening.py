@@ -7,6 +7,7 @@ symbolic tensors it leaves a node for each of them, which `_graph` reads.
 from __future__ import annotations
 
 import contextlib
+import heapq
 from typing import Any
 
 import keras
@@ -66,18 +67,21 @@ def flows(graph: Graph, source: Tensor, tensor: Tensor) -> bool:
     An operation that only reads the shape of an input passes no value on, nor does a
     layer whose inside shows that; one that cannot be opened is taken to do so. Only
     nodes after `source` are visited, so the cost is the length of the branch between
-    the two and not the depth of the network.
+    the two and not the depth of the network; and the oldest first, which lie nearest
+    to `source` if that is read again and again along the way.
     """
     oldest = graph.position(source)
-    stack, seen = [tensor], set()
-    while stack:
-        current = stack.pop()
+    heap, seen = [(graph.position(tensor), id(tensor), tensor)], {id(tensor)}
+    while heap:
+        position, _, current = heapq.heappop(heap)
         if current is source:
             return True
-        if id(current) in seen or graph.position(current) <= oldest:
+        if position <= oldest:
             continue
-        seen.add(id(current))
-        stack.extend(_used(graph, current))
+        for used in _used(graph, current):
+            if id(used) not in seen:
+                seen.add(id(used))
+                heapq.heappush(heap, (graph.position(used), id(used), used))
     return False
 
 

@@ -286,6 +286,40 @@ def vit_det() -> keras.Model:
     )
 
 
+def sam() -> keras.Model:
+    """Image and prompt encoder; its mask decoder is no part of the backbone's graph."""
+    size, channels = 32, 8
+    return models.SAMBackbone(
+        models.ViTDetBackbone(
+            hidden_size=8,
+            num_layers=DEPTH,
+            intermediate_dim=16,
+            num_heads=2,
+            global_attention_layer_indices=[1],
+            patch_size=8,
+            num_output_channels=channels,
+            window_size=2,
+            image_shape=(size, size, 3),
+        ),
+        keras_hub.layers.SAMPromptEncoder(
+            hidden_size=channels,
+            image_embedding_size=(size // 8, size // 8),
+            input_image_size=(size, size),
+            mask_in_channels=4,
+        ),
+        keras_hub.layers.SAMMaskDecoder(
+            num_layers=2,
+            hidden_size=channels,
+            intermediate_dim=16,
+            num_heads=2,
+            embedding_dim=channels,
+            num_multimask_outputs=3,
+            iou_head_depth=3,
+            iou_head_hidden_dim=8,
+        ),
+    )
+
+
 def video_prism() -> keras.Model:
     return models.VideoPrismBackbone(
         num_frames=2,
@@ -564,6 +598,8 @@ HUB = [
         "Siméoni et al. 2025 (arXiv:2508.10104): ViT's layers with rotary positions"),
     Row("ViTDet", vit_det, 0, 0, DEPTH, "Li et al. 2022 (arXiv:2203.16527), section 3: "
         "ViT's layers, attention within windows in some of them"),
+    Row("SAM", sam, 0, 0, DEPTH, "Kirillov et al. 2023 (arXiv:2304.02643), appendix A: "
+        "the image encoder is ViTDet's"),
     Row("Swin", swin, 0, 0, 2 + 1, "Liu et al. 2021 (arXiv:2103.14030), equation 3: "
         "depths = 2, 1 layers; none merges patches by a sum"),
     Row("MiT", mit, 0, 0, 2 + 1, "Xie et al. 2021 (arXiv:2105.15203), figure 2: depths "

@@ -17,9 +17,11 @@ LARGE = {
     "ResNet152",
     "ResNet101V2",
     "ResNet152V2",
+    "EfficientNetB3",
     "EfficientNetB7",
     "EfficientNetV2S",
     "ConvNeXtBase",
+    "NASNetLarge",
 }
 TORCH = keras.backend.backend() == "torch"
 needs_hub = pytest.mark.skipif(keras_hub is None, reason="needs keras-hub")
