@@ -10,58 +10,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-import keras
-
-from keras_lap._graph import (
-    Graph,
-    Node,
-    Tensor,
-    has_graph,
-    is_addition,
-    is_op,
-    keeps_shape,
+from keras_lap._graph import Graph, Node, Tensor, is_addition
+from keras_lap._opening import flows
+from keras_lap._roles import (
+    NORMALIZATION,
+    is_activation,
+    keeps_state,
+    shortcut_sources,
+    unaltered,
 )
-from keras_lap._opening import flows, inside, is_openable
-from keras_lap._symbolic import CannotOpen
 
 Kind = Literal["identity", "projection", "layer"]
-
-_POOLING = tuple(
-    getattr(keras.layers, f"{mode}Pooling{rank}D")
-    for mode in ("Average", "Max")
-    for rank in (1, 2, 3)
-)
-# Padding makes the windows of a pooling fit.
-_PADDING = tuple(getattr(keras.layers, f"ZeroPadding{rank}D") for rank in (1, 2, 3))
-_NORMALIZATION = (
-    keras.layers.BatchNormalization,
-    keras.layers.GroupNormalization,
-    keras.layers.LayerNormalization,
-    keras.layers.RMSNormalization,
-)
-_CONVOLUTION = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
-_ACTIVATION = (
-    keras.layers.Activation,
-    keras.layers.ELU,
-    keras.layers.LeakyReLU,
-    keras.layers.PReLU,
-    keras.layers.ReLU,
-)
-_ACTIVATION_OPS = [
-    "Celu",
-    "Elu",
-    "Gelu",
-    "HardSilu",
-    "HardTanh",
-    "LeakyRelu",
-    "Relu",
-    "Relu6",
-    "Selu",
-    "Sigmoid",
-    "Silu",
-    "Softplus",
-    "Tanh",
-]
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +86,7 @@ def find_sum(graph: Graph, node: Node, inner: Graph | None) -> Sum | None:
     if inner is None:
         return None
     closing = inner.producer(inner.outputs[0])
-    if closing is not None and _is_activation(closing.operation):
+    if closing is not None and is_activation(closing.operation):
         closing = inner.producer(closing.inputs[0])
     if closing is None or not is_addition(closing.operation):
         return None
@@ -269,7 +228,7 @@ def find_carried(
             if id(tensor) in merges:
                 passed.append(merges[id(tensor)])
                 tensor = passed[-1].source
-            elif node is not None and _keeps_state(inner, node):
+            elif node is not None and keeps_state(inner, node):
                 tensor = node.inputs[0]
             else:
                 break
@@ -291,7 +250,7 @@ def _shortcuts(graph: Graph, found: Sum) -> Iterator[tuple[Kind, Tensor, Tensor]
     unchanged = list({id(tensor): tensor for tensor in found.unchanged}.values())
     is_identity = False
     for tensor in sorted(unchanged, key=graph.position):
-        copies = _unaltered(graph, tensor)
+        copies = unaltered(graph, tensor)
         source = next((t for t in copies if others_use(tensor, t)), None)
         if source is not None and tuple(tensor.shape) == shape:
             is_identity = True
@@ -300,9 +259,9 @@ def _shortcuts(graph: Graph, found: Sum) -> Iterator[tuple[Kind, Tensor, Tensor]
             yield f"the sum broadcasts its shortcut from {tensor.shape} to {shape}"
     if is_identity:
         return
-    chains = [list(_shortcut_sources(graph, term)) for term in found.terms]
+    chains = [list(shortcut_sources(graph, term)) for term in found.terms]
     for tensor in unchanged:
-        sources = _shortcut_sources(graph, tensor)
+        sources = shortcut_sources(graph, tensor)
         source = next((s for s in sources if others_use(tensor, s)), None)
         if source is not None:
             yield _projection(tensor, source, chains)
@@ -319,60 +278,13 @@ def _projection(
     return "projection", tensor, source
 
 
-def _shortcut_sources(graph: Graph, tensor: Tensor) -> Iterator[Tensor]:
-    """Tensors from which `tensor` comes through shortcut layers alone."""
-    node = graph.producer(tensor)
-    while node is not None and _keeps_to_shortcut(graph, node):
-        yield node.inputs[0]
-        node = graph.producer(node.inputs[0])
-
-
-def _unaltered(graph: Graph, tensor: Tensor) -> Iterator[Tensor]:
-    """The tensor, and those that it is a mere copy of."""
-    yield tensor
-    node = graph.producer(tensor)
-    while node is not None and _is_copy(node.operation):
-        yield node.inputs[0]
-        node = graph.producer(node.inputs[0])
-
-
-def _is_copy(operation: keras.Operation) -> bool:
-    linear = isinstance(operation, keras.layers.Activation) and _is_linear(operation)
-    return isinstance(operation, keras.layers.Identity) or linear
-
-
-def _keeps_to_shortcut(graph: Graph, node: Node) -> bool:
-    """Whether a layer may lie on a projection: 1×1 convolution, pooling, norm.
-
-    A nested model may that is a chain of such layers.
-    """
-    layer = node.operation
-    if len(node.inputs) != 1:
-        return False
-    if has_graph(layer):
-        inner = inside(graph, node)
-        assert inner is not None
-        chain = _shortcut_sources(inner, inner.outputs[0])
-        return any(tensor is inner.inputs[0] for tensor in chain)
-    if isinstance(layer, _CONVOLUTION):
-        return set(layer.kernel_size) == {1} and _is_linear(layer)
-    if isinstance(layer, keras.layers.Dense):
-        return _is_linear(layer)
-    allowed = _POOLING + _PADDING + _NORMALIZATION
-    return _is_copy(layer) or isinstance(layer, allowed)
-
-
-def _is_linear(layer: keras.Layer) -> bool:
-    return layer.activation is keras.activations.linear
-
-
 def _activated(graph: Graph, total: Tensor) -> Tensor:
     """The activation of a sum if nothing else reads the sum, else the sum."""
     consumers = graph.consumers(total)
     if len(consumers) != 1 or graph.is_output(total):
         return total
     (node,) = consumers
-    return node.outputs[0] if _is_activation(node.operation) else total
+    return node.outputs[0] if is_activation(node.operation) else total
 
 
 def _starts_with_activation(graph: Graph, source: Tensor, rest: list[Tensor]) -> bool:
@@ -385,51 +297,8 @@ def _starts_with_activation(graph: Graph, source: Tensor, rest: list[Tensor]) ->
     return any(
         flows(graph, node.outputs[0], term)
         for node in graph.consumers(source)
-        if _is_activation(node.operation) or isinstance(node.operation, _NORMALIZATION)
+        if is_activation(node.operation) or isinstance(node.operation, NORMALIZATION)
         for term in rest
-    )
-
-
-def _is_activation(operation: keras.Operation) -> bool:
-    if isinstance(operation, keras.layers.Activation):
-        # A softmax is the head's: it normalises over classes and moves no state.
-        return operation.activation is not keras.activations.softmax
-    return isinstance(operation, _ACTIVATION) or is_op(
-        operation, "nn", *_ACTIVATION_OPS
-    )
-
-
-def _keeps_state(graph: Graph, node: Node) -> bool:
-    """Whether a node after a merge still hands on the state: norm, act, constant."""
-    operation = node.operation
-    if len(node.inputs) != 1:
-        return False
-    if isinstance(operation, keras.Layer):
-        kept = (*_NORMALIZATION, keras.layers.Dropout, keras.layers.Identity)
-        if isinstance(operation, kept) or _is_activation(operation):
-            return True
-        return is_openable(operation) and _is_normalization(graph, node)
-    return (
-        _is_activation(operation)
-        or is_op(operation, "numpy", "Add", "Subtract", "Multiply", "Divide", "Reshape")
-        or is_op(operation, "core", "Cast")
-    )
-
-
-def _is_normalization(graph: Graph, node: Node) -> bool:
-    """Whether a layer keeps the shape and mixes its features by no weights."""
-    try:
-        inner = inside(graph, node)
-    except CannotOpen:
-        return False
-    return (
-        inner is not None
-        and keeps_shape(node)
-        and not any(
-            isinstance(step.operation, keras.Layer)
-            or is_op(step.operation, "numpy", "Matmul", "Einsum", "Dot", "Tensordot")
-            for step in inner.nodes
-        )
     )
 
 
