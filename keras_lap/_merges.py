@@ -249,7 +249,11 @@ def _shortcuts(graph: Graph, found: Sum) -> Iterator[tuple[Kind, Tensor, Tensor]
 
     unchanged = list({id(tensor): tensor for tensor in found.unchanged}.values())
     is_identity = False
-    for tensor in sorted(unchanged, key=graph.position):
+
+    def age(tensor: Tensor) -> int:
+        return min(graph.position(copy) for copy in unaltered(graph, tensor))
+
+    for tensor in sorted(unchanged, key=age):
         copies = unaltered(graph, tensor)
         source = next((t for t in copies if others_use(tensor, t)), None)
         if source is not None and tuple(tensor.shape) == shape:

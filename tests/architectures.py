@@ -320,6 +320,20 @@ def sam() -> keras.Model:
     )
 
 
+def rwkv() -> keras.Model:
+    return models.RWKV7Backbone(
+        vocabulary_size=50,
+        num_layers=DEPTH,
+        hidden_size=8,
+        head_size=4,
+        intermediate_dim=16,
+        gate_lora=2,
+        mv_lora=2,
+        aaa_lora=2,
+        decay_lora=2,
+    )
+
+
 def video_prism() -> keras.Model:
     return models.VideoPrismBackbone(
         num_frames=2,
@@ -570,6 +584,9 @@ HUB = [
     Row("XLNet", hub("XLNetBackbone", **TEXT, num_heads=2), 0, 0, DEPTH,
         "Yang et al. 2019 (arXiv:1906.08237), appendix A.2: sum and norm after the "
         "attention and after the feed-forward of each of num_layers layers"),
+    Row("RWKV7", rwkv, 0, 0, DEPTH, "Peng et al. 2025 (arXiv:2503.14456), section 4: x "
+        "+ time mix, then x + channel mix, in each of num_layers layers; the mixing of "
+        "neighbouring tokens inside is an interpolation"),
     Row("Qwen3.5", qwen3_5, 0, 0, DEPTH, "as Qwen3; linear attention in layer 1"),
     Row("SmolLM3", smollm3, 0, 0, DEPTH, ENCODER.format("as Llama")),
     Row("T5", hub("T5Backbone", **TEXT, num_heads=2), 0, 0, 2 * DEPTH,

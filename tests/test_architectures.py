@@ -27,8 +27,20 @@ TORCH = keras.backend.backend() == "torch"
 needs_hub = pytest.mark.skipif(keras_hub is None, reason="needs keras-hub")
 
 
+# Known to be read wrongly, with the reason; the test fails once it no longer is.
+WRONG = {
+    "RWKV7": "x + (shifted(x) - x) * weight, which mixes two tokens, reads as a block"
+}
+
+
 def parameters(rows):
-    return [pytest.param(row, id=row.name) for row in rows]
+    marks = {
+        name: [pytest.mark.xfail(reason=reason, strict=True)]
+        for name, reason in WRONG.items()
+    }
+    return [
+        pytest.param(row, id=row.name, marks=marks.get(row.name, [])) for row in rows
+    ]
 
 
 @pytest.fixture
