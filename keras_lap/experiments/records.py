@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 Record = dict[str, Any]
-_DIGITS = 5
+_DIGITS = 4
 
 
 def append(path: Path, record: Record) -> None:
@@ -21,7 +21,7 @@ def append(path: Path, record: Record) -> None:
 
     Args:
         path: The file; it and its folder are made if need be.
-        record: Plain data. Numbers keep five significant digits, and those that are
+        record: Plain data. Numbers keep four significant digits, and those that are
             not finite become `null`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +80,7 @@ def repair(path: Path) -> Path | None:
 
 
 def rounded(value: Any) -> Any:
-    """`value` with numbers of five significant digits, `None` for NaN and infinity."""
+    """`value` with numbers of four significant digits, `None` for NaN and infinity."""
     if isinstance(value, dict):
         return {key: rounded(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
