@@ -18,6 +18,7 @@ from keras_lap.experiments import (
     Study,
     Training,
     command_line,
+    figures,
     least_action,
     plain,
 )
@@ -86,4 +87,4 @@ def small() -> Study:
 PRESETS = {"paper": paper(), "small": small()}
 
 if __name__ == "__main__":
-    command_line.main(PRESETS)
+    command_line.main(PRESETS, make_figures=(figures.accuracies, figures.training))

@@ -1,6 +1,6 @@
 """Comparisons of plain training and least action that anyone can repeat."""
 
-from keras_lap.experiments import command_line
+from keras_lap.experiments import command_line, figures, tables
 from keras_lap.experiments.running import run_study
 from keras_lap.experiments.study import (
     Data,
@@ -27,9 +27,11 @@ __all__ = [
     "Study",
     "Training",
     "command_line",
+    "figures",
     "fixed_weight",
     "least_action",
     "plain",
     "run_study",
+    "tables",
     "train",
 ]

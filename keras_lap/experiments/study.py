@@ -114,6 +114,7 @@ class Training:
             weight on the gradient where there is no momentum.
         drop_epochs: Epochs, counted from 0, at which the learning rate is divided by
             ten.
+        clip_norm: Bound on the norm of the whole gradient; `None` for no bound.
     """
 
     epochs: int
@@ -122,6 +123,7 @@ class Training:
     momentum: float = 0.9
     weight_decay: float | None = None
     drop_epochs: tuple[int, ...] = ()
+    clip_norm: float | None = None
 
     def rate(self, epoch: int) -> float:
         """Learning rate of an epoch, counted from 0."""
@@ -252,7 +254,7 @@ class Study:
         title: One line for readers.
         settings: What is compared.
         seeds: Seeds of the runs.
-        keep_states: See `Run`.
+        keep_states: See `Run`; only the runs of the first seed keep them.
 
     Example:
         >>> study = keras_lap.experiments.Study(
@@ -293,7 +295,7 @@ class Study:
             setting.training,
             method,
             seed,
-            self.keep_states,
+            self.keep_states if seed == self.seeds[0] else None,
         )
 
     def runs(self) -> Iterator[Run]:

@@ -43,7 +43,10 @@ def train(run: Run) -> dict[str, Any]:
     model, callbacks = _wrap(network, run)
     training = run.training
     optimizer = keras.optimizers.SGD(
-        training.learning_rate, training.momentum, weight_decay=training.weight_decay
+        training.learning_rate,
+        training.momentum,
+        weight_decay=training.weight_decay,
+        global_clipnorm=training.clip_norm,
     )
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer, loss=loss)
@@ -144,12 +147,15 @@ def _wrap(network: keras.Model, run: Run) -> tuple[keras.Model, list[Any]]:
     method = run.method
     if method.kind == PLAIN:
         return network, []
-    model = keras_lap.LeastActionModel(
-        network, energy=method.p, initial_multiplier=method.initial_multiplier
-    )
-    if method.kind == LEAST_ACTION:
-        return model, [keras_lap.callbacks.MultiplierUpdate(method.tau, method.every)]
-    return model, []
+    options: dict[str, Any] = {
+        "energy": method.p,
+        "initial_multiplier": method.initial_multiplier,
+    }
+    model = keras_lap.LeastActionModel(network, **options)
+    if method.kind != LEAST_ACTION:
+        return model, []
+    schedule: dict[str, Any] = {"tau": method.tau, "every": method.every}
+    return model, [keras_lap.callbacks.MultiplierUpdate(**schedule)]
 
 
 def _block_costs(network: keras.Model, x: np.ndarray) -> list[float]:
