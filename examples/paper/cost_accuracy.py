@@ -73,9 +73,7 @@ PRESETS = {
     ),
 }
 
+TABLES = (tables.comparison, tables.correlation)
+
 if __name__ == "__main__":
-    command_line.main(
-        PRESETS,
-        make_tables=(tables.comparison, tables.correlation),
-        make_figures=(figures.cost_against_accuracy,),
-    )
+    command_line.main(PRESETS, TABLES, make_figures=(figures.cost_against_accuracy,))

@@ -77,5 +77,7 @@ PRESETS = {
     "small": study(8, (30, 50), Data("mnist", 100, 300, 100), seeds=2),
 }
 
+TABLES = (tables.search,)
+
 if __name__ == "__main__":
-    command_line.main(PRESETS, make_tables=(tables.search,))
+    command_line.main(PRESETS, TABLES)

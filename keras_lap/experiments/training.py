@@ -168,8 +168,10 @@ def _block_costs(network: keras.Model, x: np.ndarray) -> list[float]:
     for first in range(0, len(x), _EVALUATION_BATCH):
         batch = x[first : first + _EVALUATION_BATCH]
         _, moved = recorder(batch, training=False)
-        costs = costs + len(batch) * np.array([float(energy(d)) for d in moved])
-    return list(costs / len(x))
+        costs = costs + len(batch) * np.array(
+            [keras.ops.convert_to_numpy(energy(d)) for d in moved]
+        )
+    return (costs / len(x)).tolist()
 
 
 def _states(network: keras.Model, test: Any, count: int) -> dict[str, Any]:
