@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import keras
 import pytest
 from test_experiments_report import ROOT, load_script
 
@@ -21,6 +22,9 @@ def mocked_data():
     load_data.cache_clear()
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() != "torch", reason="the slowest of them, once is enough"
+)
 def test_table3_on_mocked_data(mocked_data, tmp_path):
     study = load_script(ROOT / "examples/paper/table3_cifar100.py").PRESETS["paper"]
     setting = study.settings[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib.util
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -237,6 +238,17 @@ def test_published_tables_are_those_of_the_results(result_file):
     for name, text in texts.items():
         assert result_file.with_name(name).read_text(encoding="utf-8") == text
     assert result_file.stat().st_size < 1_000_000
+
+
+def test_only_published_figures_are_quoted():
+    """Every interval that the page of results quotes is in a table or on the slides."""
+    page = (ROOT / "docs" / "results" / "README.md").read_text(encoding="utf-8")
+    published = "".join(
+        path.with_suffix(".md").read_text(encoding="utf-8") for path in RESULTS
+    )
+    quoted = re.findall(r"[-+]?[\d.]+ \[[-+\d.]+, [-+\d.]+\]", page)
+    assert quoted
+    assert [figure for figure in quoted if figure not in published] == []
 
 
 def test_a_script_from_nothing_to_its_report(tmp_path, capsys):
