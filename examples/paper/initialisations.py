@@ -17,6 +17,7 @@ from keras_lap.experiments import (
     Training,
     command_line,
     plain,
+    tables,
 )
 
 CANDIDATES = (
@@ -51,5 +52,7 @@ PRESETS = {
     "small": study(filters=8, epochs=40, batch_size=50),
 }
 
+TABLES = (tables.search,)
+
 if __name__ == "__main__":
-    command_line.main(PRESETS)
+    command_line.main(PRESETS, TABLES)
