@@ -36,7 +36,7 @@ def accuracies(study: Study, results: Results) -> Any:
     labels = [setting.label for setting in study.settings]
     axis.set_xticks(range(len(labels)), labels, rotation=30, ha="right")
     axis.set_ylabel("highest test accuracy (%)")
-    axis.legend(fontsize=8)
+    figure.legend(fontsize=8, loc="outside upper center", ncols=len(methods))
     return figure
 
 
@@ -128,9 +128,12 @@ def states(study: Study, results: Results) -> Any:
         for block, positions in enumerate(kept["positions"]):
             axis = axes[row * columns + block]
             points = np.array(positions, float)
-            axis.scatter(points[:, 0], points[:, 1], s=3, c=colors, linewidths=0)
+            # As vectors, the points of all panels would make a file of megabytes.
+            axis.scatter(*points.T, s=3, c=colors, linewidths=0, rasterized=True)
             axis.set_title("input" if block == 0 else f"block {block}", fontsize=7)
             axis.tick_params(labelsize=4)
+            for scale in (axis.xaxis, axis.yaxis):
+                scale.get_offset_text().set_fontsize(4)
         axes[row * columns].set_ylabel(label, fontsize=6)
     return figure
 
