@@ -72,7 +72,7 @@ PRESETS = {
         Data("digits", 300, validation_size=300),
         Training(20, 50, 0.01),
         8,
-        ((KAIMING, (3, 6, 9)), (ORTHOGONAL, (3, 15, 30))),
+        ((KAIMING, (3, 9)), (ORTHOGONAL, (3, 15, 30))),
         10,
     ),
 }
