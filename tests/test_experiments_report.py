@@ -168,7 +168,7 @@ def test_correlation_table():
         record["result"]["test_accuracy"] = [0.9 - 0.01 * number**2]
         record["result"]["block_costs"] = [1.0 + number]
     rows = tables.correlation(study, by_fingerprint(found)).rows
-    assert [row[0] for row in rows] == ["all on moons", "tiny"]
+    assert [row[0] for row in rows] == ["all of 20 moons examples", "tiny"]
     assert rows[0][1:] == ("10", "-1.00 [-1.00, -1.00]", "< 0.001")
     few = tables.correlation(study, by_fingerprint(found[:6])).rows
     assert few[0][1:] == ("3", "too few to conclude", "–")

@@ -1,7 +1,8 @@
 """Transport cost against test accuracy over many plainly trained networks.
 
 The slides read a low-energy bias from such pictures: among plainly trained networks,
-those that move their data less would be the more accurate ones.
+those that move their data less would be the more accurate ones. The small preset has
+MNIST only.
 
     python examples/paper/cost_accuracy.py --preset small
     python examples/paper/cost_accuracy.py --report
@@ -65,10 +66,7 @@ PRESETS = {
     ),
     "small": study(
         8,
-        (
-            (Data("mnist", 200, 200, 500), Training(15, 50)),
-            (Data("cifar10", 500, 200, 500), Training(12, 50)),
-        ),
+        ((Data("mnist", 100, test_size=500), Training(20, 50)),),
         10,
     ),
 }

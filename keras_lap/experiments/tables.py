@@ -136,7 +136,9 @@ def correlation(study: Study, results: Results) -> Table:
         for method in setting.methods:
             if method.kind == PLAIN:
                 found = list(measures.cell(study, setting, method, results).values())
-                groups.setdefault(f"all on {setting.data.name}", []).extend(found)
+                size = setting.data.train_size or "all"
+                group = f"all of {size} {setting.data.name} examples"
+                groups.setdefault(group, []).extend(found)
                 groups[setting.label] = found
     header = ("networks", "count", "rank correlation [95 % interval]", "p")
     rows = tuple((label, *_correlation(found)) for label, found in groups.items())
