@@ -21,6 +21,7 @@ from keras_lap.experiments import (
     figures,
     least_action,
     plain,
+    tables,
 )
 
 BAD = Initializer("normal", 1.0)
@@ -86,5 +87,7 @@ def small() -> Study:
 
 PRESETS = {"paper": paper(), "small": small()}
 
+TABLES = (tables.comparison, tables.correlation)
+
 if __name__ == "__main__":
-    command_line.main(PRESETS, make_figures=(figures.accuracies, figures.training))
+    command_line.main(PRESETS, TABLES, (figures.accuracies, figures.training))

@@ -94,6 +94,6 @@ def paired_difference(
     interval = mean_interval([float(d) for d in differences])
     if interval.count < 2:
         return interval, math.nan
-    if interval.deviation == 0:  # the test would divide by zero
-        return interval, float(interval.mean == 0)
+    if np.allclose(differences, differences[0]):  # the test would divide by zero
+        return interval, float(np.allclose(differences, 0))
     return interval, float(stats.ttest_rel(second, first).pvalue)

@@ -32,7 +32,8 @@ _NOTE = (
     "best validation accuracy, and the last. Changes are paired with plain training of "
     "the same seeds (same examples, initial weights and batches), with p-values of the "
     "paired t-test, not corrected for their number. Training loss, transport cost "
-    "(kinetic energy on the test data) and λ are medians after the last epoch."
+    "(kinetic energy on the test data) and λ are medians after the last epoch; losses "
+    "that are not finite are left out of them, costs count as infinite."
 )
 
 
