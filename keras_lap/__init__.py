@@ -5,7 +5,7 @@ through its layers: `LeastActionModel` around any residual network, and
 `callbacks.MultiplierUpdate` in `fit`.
 """
 
-from keras_lap import callbacks, datasets, energies, networks
+from keras_lap import callbacks, datasets, energies, experiments, networks
 from keras_lap._picture import plot_blocks
 from keras_lap._version import __version__
 from keras_lap.blocks import BlockReport, ResidualBlock, find_residual_blocks
@@ -23,6 +23,7 @@ __all__ = [
     "callbacks",
     "datasets",
     "energies",
+    "experiments",
     "find_residual_blocks",
     "networks",
     "plot_blocks",
