@@ -88,3 +88,73 @@ def test_the_displacement_by_a_broadcast_branch_has_the_shape_of_the_state():
     record = DisplacementRecorder(model, find_residual_blocks(model))
     _, (displacement,) = record(images)
     assert as_numpy(displacement).shape == images.shape
+
+
+def two_streams(x, swap):
+    """Each ends in a block; what joins them has no shortcut."""
+    x, y = conv(x, name="x"), conv(x, name="y")
+    ends = L.Add(name="a")([x, conv(x)]), L.Add(name="b")([y, conv(y)])
+    return L.Add(name="joined")(ends[::-1] if swap else ends)
+
+
+def input_at_every_block(x, swap):
+    """Of two states that a sum adds, the one that no other block lies after."""
+    x = first = conv(x, name="first")
+    for name in ("a", "b"):
+        terms = [x, conv(x), first] if x is not first else [x, conv(x)]
+        x = L.Add(name=name)(terms[::-1] if swap else terms)
+    return x
+
+
+def broadcast_gate(x, swap):
+    """The earlier of two terms that others use is too small to be the state."""
+    gate = L.GlobalAveragePooling2D(keepdims=True)(x)
+    y = L.Multiply(name="y")([conv(x), gate])
+    terms = [y, gate, conv(y)]
+    return L.Add(name="a")(terms[::-1] if swap else terms)
+
+
+def pooled_shortcut(x, swap):
+    """A pooled state beside a pointwise convolution that keeps the shape."""
+    y = conv(x, strides=2)
+    terms = [conv(y, size=1), conv(y), L.AveragePooling2D(2, name="pool")(x)]
+    return L.Add(name="a")(terms[::-1] if swap else terms)
+
+
+def copied(x, swap):
+    """A layer that hands its input on unchanged."""
+    terms = [L.Identity(name="copy")(x), conv(x)]
+    return L.Add(name="a")(terms[::-1] if swap else terms)
+
+
+def projecting_model(x, swap):
+    """A projection written as a model of its own."""
+    layers = [L.Conv2D(8, 1, strides=2), L.BatchNormalization()]
+    short = keras.Sequential([keras.Input((8, 8, 4)), *layers], name="short")
+    terms = [short(x), conv(conv(x), 8, strides=2)]
+    return L.Add(name="a")(terms[::-1] if swap else terms)
+
+
+def second_head(x, swap):
+    """Another reader of the state before, which begins with an activation."""
+    x = conv(x, name="x")
+    terms = [x, conv(x)]
+    total = L.Add(name="a")(terms[::-1] if swap else terms)
+    return L.ReLU(name="after")(total), conv(L.ReLU()(x))
+
+
+STATES = {
+    two_streams: {("x", "a"), ("y", "b")},
+    input_at_every_block: {("first", "a"), ("a", "b")},
+    broadcast_gate: {("y", "a")},
+    pooled_shortcut: {("pool", "a")},
+    copied: {("copy", "a")},
+    projecting_model: {("short", "a")},
+    second_head: {("x", "after")},
+}
+
+
+@pytest.mark.parametrize("swap", [False, True])
+@pytest.mark.parametrize("build", STATES, ids=lambda build: build.__name__)
+def test_states_before_and_after(build, swap):
+    assert set(moves(lambda x: build(x, swap))) == STATES[build]
