@@ -23,7 +23,22 @@ BACKEND = keras.backend.backend()
 RELEASE = tuple(int(part) for part in keras.__version__.split(".")[:2])
 JOINS_PROCESSES = BACKEND == "torch" and RELEASE >= (3, 16)
 TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
-UNEVEN = ("--steps-per-fit", "12", "--last-batch", "9")
+# What the processes of each backend train, by the devices or processes they have.
+RUNS = {
+    "jax": {
+        1: "one:usual one:batch-norm one:two-at-once",
+        2: "data:usual data:batch-norm data:two-at-once model:usual",
+        8: "data:usual model:usual",
+    },
+    "tensorflow": {
+        1: "one:usual one:batch-norm one:uneven",
+        2: "mirrored:usual mirrored:batch-norm mirrored:uneven mirrored:spoilt",
+    },
+    "torch": {
+        1: "one:usual one:one-fit one:uneven",
+        2: "processes:usual processes:one-fit processes:uneven processes:spoilt",
+    },
+}
 
 
 def only(backend):
@@ -35,17 +50,16 @@ joins_processes = pytest.mark.skipif(
 )
 
 
-def start(way, out, *options, devices=1, check=True):
+def start(folder, *runs, devices=1, check=True):
     command = [sys.executable]
-    if way == "processes":
+    if BACKEND == "torch" and devices > 1:
         command += ["-m", "torch.distributed.run", "--standalone"]
-        command += ["--nproc_per_node", "2"]
-    script = Path(__file__).with_name("train.py")
+        command += ["--nproc_per_node", str(devices)]
     flags = f"--xla_force_host_platform_device_count={devices}"
     return subprocess.run(
-        [*command, script, way, out, *options],
+        [*command, Path(__file__).with_name("train.py"), folder, *runs],
         env={**os.environ, "XLA_FLAGS": flags, "OMP_NUM_THREADS": "1"},
-        capture_output=not check,
+        capture_output=True,
         text=True,
         check=check,
     )
@@ -53,18 +67,22 @@ def start(way, out, *options, devices=1, check=True):
 
 @pytest.fixture(scope="session")
 def train(tmp_path_factory):
-    """Trains in one way, once for all tests that ask for it; returns what it saved."""
-    results = {}
+    """Returns the folder of what a number of devices trained; trains it once."""
+    folders = {}
 
-    def run(way, *options, devices=1):
-        key = (way, devices, *options)
-        if key not in results:
-            out = tmp_path_factory.mktemp(way) / "result.npz"
-            start(way, out, *options, devices=devices)
-            results[key] = dict(np.load(out)), out.parent
-        return results[key]
+    def run(devices):
+        if devices not in folders:
+            folders[devices] = tmp_path_factory.mktemp(f"devices{devices}")
+            runs = RUNS[BACKEND][devices].split()
+            result = start(folders[devices], *runs, devices=devices, check=False)
+            assert result.returncode == 0, result.stderr
+        return folders[devices]
 
     return run
+
+
+def load(folder, run):
+    return dict(np.load(folder / f"{run}.npz"))
 
 
 def check_equal(one, several, copies, weights=True):
@@ -80,58 +98,38 @@ def check_equal(one, several, copies, weights=True):
 
 @only("jax")
 @pytest.mark.parametrize(
-    ("way", "devices", "options"),
+    ("way", "case", "devices"),
     [
-        ("data", 2, ("--batch-norm",)),
-        ("data", 8, ()),
-        ("model", 2, ()),
-        ("model", 8, ()),
-        ("data", 2, ("--steps-per-fit", "12", "--steps-per-execution", "2")),
+        ("data", "usual", 2),
+        ("data", "usual", 8),
+        ("model", "usual", 2),
+        ("model", "usual", 8),
+        ("data", "batch-norm", 2),
+        ("data", "two-at-once", 2),
     ],
 )
-def test_jax(train, way, devices, options):
-    one, _ = train("one", *options)
-    several, folder = train(way, *options, devices=devices)
-    check_equal(one, several, devices)
-    check_saved(folder, several)
-
-
-@only("jax")
-def test_jax_refuses_a_batch_that_its_devices_cannot_share(tmp_path):
-    """Keras's own limit: plain training meets it as well."""
-    options = (*UNEVEN, "--plain")
-    for chosen in (options, options[:-1]):
-        out = tmp_path / "result.npz"
-        result = start("data", out, *chosen, devices=2, check=False)
-        assert result.returncode != 0
-        assert "divisible" in result.stderr
-        assert not out.exists()
+def test_jax(train, way, case, devices):
+    several = load(train(devices), f"{way}-{case}")
+    check_equal(load(train(1), f"one-{case}"), several, devices)
+    check_saved(train(devices) / f"{way}-{case}-0.keras", several)
 
 
 @only("tensorflow")
-@pytest.mark.parametrize(
-    "options",
-    [
-        (),
-        ("--batch-norm",),
-        ("--steps-per-fit", "12", "--steps-per-execution", "2"),
-    ],
-)
-def test_tensorflow(train, options):
-    one, _ = train("one", *options)
-    several, folder = train("mirrored", *options)
-    check_equal(one, several, copies=2)
-    check_saved(folder, several)
+@pytest.mark.parametrize("case", ["usual", "batch-norm"])
+def test_tensorflow(train, case):
+    several = load(train(2), f"mirrored-{case}")
+    check_equal(load(train(1), f"one-{case}"), several, copies=2)
+    check_saved(train(2) / f"mirrored-{case}-0.keras", several)
 
 
 @joins_processes
-@pytest.mark.parametrize("options", [(), ("--steps-per-fit", "12")])
-def test_torch(train, options):
-    one, _ = train("one", *options)
-    several, folder = train("processes", *options)
-    check_equal(one, several, copies=2)
-    check_saved(folder, several)
-    assert not (folder / "result-1.keras").exists()  # the second process saves nothing
+@pytest.mark.parametrize("case", ["usual", "one-fit"])
+def test_torch(train, case):
+    several = load(train(2), f"processes-{case}")
+    check_equal(load(train(1), f"one-{case}"), several, copies=2)
+    check_saved(train(2) / f"processes-{case}-0.keras", several)
+    # The second process saves nothing.
+    assert not (train(2) / f"processes-{case}-1.keras").exists()
 
 
 WAYS_WITH_PARTS = [
@@ -143,21 +141,38 @@ WAYS_WITH_PARTS = [
 @pytest.mark.parametrize("way", WAYS_WITH_PARTS)
 def test_an_uneven_last_batch_counts_by_its_samples(train, way):
     """λ and the logs; the gradients are Keras's mean over replicas of unequal parts."""
-    one, _ = train("one", *UNEVEN)
-    several, _ = train(way, *UNEVEN)
+    one, several = load(train(1), "one-uneven"), load(train(2), f"{way}-uneven")
     check_equal(one, several, copies=2, weights=False)
 
 
 @pytest.mark.parametrize("way", WAYS_WITH_PARTS)
 def test_a_loss_that_one_replica_spoils_raises_the_multiplier_on_none(train, way):
-    result, _ = train(way, "--spoilt-sample")
+    result = load(train(2), f"{way}-spoilt")
     assert np.isnan(result["logs"]).any()
     assert result["multipliers"].shape == (12, 2)
     assert (result["multipliers"] == 2.0).all()
 
 
-def check_saved(folder, result):
-    loaded = keras.saving.load_model(folder / "result-0.keras")
+@pytest.mark.parametrize(
+    ("way", "case", "message"),
+    [
+        pytest.param("data", "uneven", "divisible", marks=only("jax")),
+        pytest.param("mirrored", "two-at-once", "", marks=only("tensorflow")),
+    ],
+)
+def test_what_keras_cannot_spread_fails_with_it_and_without(
+    tmp_path, way, case, message
+):
+    """A batch that JAX's devices cannot share; steps_per_execution on replicas."""
+    for run in (case, f"{case}-plain"):
+        result = start(tmp_path, f"{way}:{run}", devices=2, check=False)
+        assert result.returncode != 0
+        assert message in result.stderr
+        assert not list(tmp_path.iterdir())
+
+
+def check_saved(path, result):
+    loaded = keras.saving.load_model(path)
     assert float(loaded.multiplier) == np.float32(result["multipliers"][-1, 0])
 
 

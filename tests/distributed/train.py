@@ -7,6 +7,7 @@ batches come from NumPy and are the same every time.
 import argparse
 import contextlib
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras
@@ -19,15 +20,33 @@ WIDTH, BATCH, STEPS = 8, 16, 12
 
 def parse_arguments():
     parser = argparse.ArgumentParser()
-    parser.add_argument("way", choices=sorted(WAYS))
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--batch-norm", action="store_true")
-    parser.add_argument("--plain", action="store_true", help="no least action")
-    parser.add_argument("--last-batch", type=int, default=BATCH)
-    parser.add_argument("--steps-per-fit", type=int, default=1)
-    parser.add_argument("--steps-per-execution", type=int, default=1)
-    parser.add_argument("--spoilt-sample", action="store_true")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("runs", nargs="+", help="way:case")
     return parser.parse_args()
+
+
+@dataclass
+class Case:
+    """What one run differs in."""
+
+    batch_norm: bool = False
+    plain: bool = False
+    last_batch: int = BATCH
+    steps_per_fit: int = 1
+    steps_per_execution: int = 1
+    spoilt_sample: bool = False
+
+
+CASES = {
+    "usual": Case(),
+    "one-fit": Case(steps_per_fit=STEPS),
+    "batch-norm": Case(batch_norm=True),
+    "uneven": Case(steps_per_fit=STEPS, last_batch=9),
+    "uneven-plain": Case(steps_per_fit=STEPS, last_batch=9, plain=True),
+    "two-at-once": Case(steps_per_fit=STEPS, steps_per_execution=2),
+    "two-at-once-plain": Case(steps_per_fit=STEPS, steps_per_execution=2, plain=True),
+    "spoilt": Case(spoilt_sample=True),
+}
 
 
 @contextlib.contextmanager
@@ -66,9 +85,10 @@ def tensorflow_mirrored():
     import tensorflow as tf
 
     cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(
-        cpu, [tf.config.LogicalDeviceConfiguration()] * 2
-    )
+    if tf.config.get_logical_device_configuration(cpu) is None:
+        tf.config.set_logical_device_configuration(
+            cpu, [tf.config.LogicalDeviceConfiguration()] * 2
+        )
     strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
     with strategy.scope():
         yield strategy.experimental_local_results
@@ -78,7 +98,7 @@ def tensorflow_mirrored():
 def torch_data_parallel():
     import torch
 
-    keras.distribution.initialize()
+    keras.distribution.initialize()  # does nothing the second time
     with keras.distribution.DataParallel(auto_shard_dataset=False).scope():
 
         def copies(value):
@@ -87,7 +107,6 @@ def torch_data_parallel():
             return gathered
 
         yield copies
-    torch.distributed.destroy_process_group()
 
 
 WAYS = {
@@ -122,70 +141,73 @@ def build_network(batch_norm):
     return keras.Model(inputs, keras.layers.Dense(4, name="head")(x), name="net")
 
 
-def build_model(options, rng):
-    network = build_network(options.batch_norm)
+def build_model(case, rng):
+    network = build_network(case.batch_norm)
     for variable in network.trainable_variables:
         if variable.path.endswith("kernel"):
             variable.assign(rng.normal(size=variable.shape) / np.sqrt(WIDTH))
     model = network
-    if not options.plain:
+    if not case.plain:
         model = keras_lap.LeastActionModel(network, energy=3.0, initial_multiplier=2.0)
     model.compile(
         keras.optimizers.SGD(0.05, momentum=0.9),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
-        steps_per_execution=options.steps_per_execution,
+        steps_per_execution=case.steps_per_execution,
     )
     return network, model
 
 
+def build_data(case, rng):
+    """All batches; several processes are given their part of every one."""
+    samples = BATCH * (STEPS - 1) + case.last_batch
+    x = rng.normal(size=(samples, WIDTH)).astype("float32")
+    y = rng.integers(4, size=samples)
+    if case.spoilt_sample:
+        x[3 * BATCH - 1] = np.nan  # the last part of the third batch
+    part = slice(rank(), None, processes())
+    return x[part], y[part], BATCH // processes()
+
+
+def train(case, copies, path):
+    """Trains and writes logs, λ on every device and final weights to `path`."""
+    rng = np.random.default_rng(0)
+    network, model = build_model(case, rng)
+    x, y, batch = build_data(case, rng)
+    saved = path.with_name(f"{path.stem}-{rank()}.keras")
+    callbacks = [keras.callbacks.ModelCheckpoint(saved)]
+    if not case.plain:
+        update = keras_lap.callbacks.MultiplierUpdate(tau=0.5, every=3, loss="mean")
+        callbacks.append(update)
+    logs, multipliers = [], []
+    for start in range(0, len(x), batch * case.steps_per_fit):
+        part = slice(start, start + batch * case.steps_per_fit)
+        history = model.fit(
+            x[part],
+            y[part],
+            batch_size=batch,
+            shuffle=False,
+            verbose=0,
+            callbacks=callbacks,
+        ).history
+        logs.append([history[name][0] for name in sorted(history)])
+        if not case.plain:
+            value = copies(model.multiplier.value)
+            multipliers.append([float(np.asarray(v)) for v in value])
+    weights = {f"weight{i}": w for i, w in enumerate(network.get_weights())}
+    results = {"logs": logs, "names": sorted(history), "multipliers": multipliers}
+    if rank() == 0:
+        np.savez(path, **results, **weights)
+
+
 def main():
     options = parse_arguments()
-    rng = np.random.default_rng(0)
-    with WAYS[options.way]() as copies:
-        network, model = build_model(options, rng)
-        samples = BATCH * (STEPS - 1) + options.last_batch
-        x = rng.normal(size=(samples, WIDTH)).astype("float32")
-        y = rng.integers(4, size=samples)
-        if options.spoilt_sample:
-            x[3 * BATCH - 1] = np.nan  # in the second half of the third batch
-        save = keras.callbacks.ModelCheckpoint(
-            options.out.with_name(f"{options.out.stem}-{rank()}.keras"),
-        )
-        callbacks = [save]
-        if not options.plain:
-            callbacks += [
-                keras_lap.callbacks.MultiplierUpdate(tau=0.5, every=3, loss="mean")
-            ]
-        logs, multipliers = [], []
-        stride = BATCH * options.steps_per_fit
-        for start in range(0, samples, stride):
-            part = slice(start, start + stride)
-            part_x, part_y, batch = x[part], y[part], BATCH
-            if processes() > 1:  # each process is given its part of every batch
-                part_x, part_y = part_x[rank() :: processes()], part_y[rank() :: 2]
-                batch = BATCH // processes()
-            history = model.fit(
-                part_x,
-                part_y,
-                batch_size=batch,
-                shuffle=False,
-                verbose=0,
-                callbacks=callbacks,
-            ).history
-            logs.append([history[name][0] for name in sorted(history)])
-            if not options.plain:
-                value = copies(model.multiplier.value)
-                multipliers.append([float(np.asarray(v)) for v in value])
-        weights = {f"weight{i}": w for i, w in enumerate(network.get_weights())}
-        if rank() == 0:
-            np.savez(
-                options.out,
-                logs=logs,
-                names=sorted(history),
-                multipliers=multipliers,
-                **weights,
-            )
+    for run in options.runs:
+        way, case = run.split(":")
+        # The same names in every run; not later, it would end the distribution.
+        keras.utils.clear_session(free_memory=False)
+        with WAYS[way]() as copies:
+            train(CASES[case], copies, options.folder / f"{way}-{case}.npz")
 
 
 if __name__ == "__main__":
