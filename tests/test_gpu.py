@@ -31,11 +31,18 @@ pytestmark = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def _float32_afterwards():
+    yield
+    keras.config.set_dtype_policy("float32")
+
+
 def train(device, x, y, dtype="float32"):
     """λ after each of three epochs, and the final weights."""
     with keras.device(device):
         keras.utils.set_random_seed(0)
-        network = build_dense_network(dtype=dtype)
+        keras.config.set_dtype_policy(dtype)
+        network = build_dense_network()
         model = keras_lap.LeastActionModel(network, initial_multiplier=2.0)
         model.compile(keras.optimizers.SGD(0.05), crossentropy(), jit_compile=False)
         history = model.fit(

@@ -6,6 +6,7 @@ batches come from NumPy and are the same every time.
 
 import argparse
 import contextlib
+import functools
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,18 +81,22 @@ def jax_copies(value):
     return [np.asarray(shard.data) for shard in value.addressable_shards]
 
 
-@contextlib.contextmanager
-def tensorflow_mirrored():
+@functools.cache
+def mirrored_strategy():
+    """One for all runs: the replicas of a second one cannot find each other."""
     import tensorflow as tf
 
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    if tf.config.get_logical_device_configuration(cpu) is None:
-        tf.config.set_logical_device_configuration(
-            cpu, [tf.config.LogicalDeviceConfiguration()] * 2
-        )
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    with strategy.scope():
-        yield strategy.experimental_local_results
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0],
+        [tf.config.LogicalDeviceConfiguration()] * 2,
+    )
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+@contextlib.contextmanager
+def tensorflow_mirrored():
+    with mirrored_strategy().scope():
+        yield mirrored_strategy().experimental_local_results
 
 
 @contextlib.contextmanager
