@@ -8,13 +8,18 @@ BACKENDS ?= tensorflow jax torch
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 export HYPOTHESIS_STORAGE_DIRECTORY ?= $(VENV)/.hypothesis
 
-.PHONY: quickstart test lint test-tensorflow test-jax test-torch clean
+# Keras joins PyTorch's processes from 3.16 on, which the registry has as keras-nightly.
+# That replaces keras, so it needs an environment of its own; torch as in pyproject.toml.
+DISTRIBUTED_VENV ?= .venv-distributed
+DISTRIBUTED := keras-nightly 'torch>=2.6,<2.14' numpy hypothesis 'pytest>=8'
+
+.PHONY: quickstart test lint test-tensorflow test-jax test-torch test-distributed clean
 
 quickstart: $(VENV)/.quickstart
 	KERAS_BACKEND=$${KERAS_BACKEND:-jax} $(VENV)/bin/python examples/quickstart.py $(ARGS)
 
-test: lint $(BACKENDS:%=test-%)
-	@echo "Passed on: $(BACKENDS)"
+test: lint $(BACKENDS:%=test-%) test-distributed
+	@echo "Passed on: $(BACKENDS), and on PyTorch in two processes"
 
 lint: $(VENV)/.test
 	$(VENV)/bin/ruff check .
@@ -24,13 +29,17 @@ lint: $(VENV)/.test
 test-tensorflow test-jax test-torch: test-%: $(VENV)/.test
 	KERAS_BACKEND=$* $(VENV)/bin/python -m pytest $(ARGS)
 
-clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache
+test-distributed: $(DISTRIBUTED_VENV)/.test
+	KERAS_BACKEND=torch HYPOTHESIS_STORAGE_DIRECTORY=$(DISTRIBUTED_VENV)/.hypothesis \
+	  $(DISTRIBUTED_VENV)/bin/python -m pytest tests/distributed $(ARGS)
 
-$(VENV)/bin/python:
+clean:
+	rm -rf $(VENV) $(DISTRIBUTED_VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache
+
+$(VENV)/bin/python $(DISTRIBUTED_VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "keras-lap needs Python 3.11 or later; name one: make PYTHON=python3.12"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(@D)/..
 
 $(VENV)/.quickstart: pyproject.toml | $(VENV)/bin/python
 	@echo "Installing keras-lap with JAX into $(VENV) (some minutes, once) ..."
@@ -40,4 +49,11 @@ $(VENV)/.quickstart: pyproject.toml | $(VENV)/bin/python
 $(VENV)/.test: pyproject.toml | $(VENV)/bin/python
 	@echo "Installing keras-lap with all three backends into $(VENV) (some minutes, once) ..."
 	$(PIP) --editable ".[test]"
+	@touch $@
+
+$(DISTRIBUTED_VENV)/.test: Makefile pyproject.toml | $(DISTRIBUTED_VENV)/bin/python
+	@echo "Installing Keras's nightly release with PyTorch into $(@D) (once) ..."
+	$(@D)/bin/python -m pip --disable-pip-version-check install --quiet $(DISTRIBUTED)
+	$(@D)/bin/python -m pip --disable-pip-version-check install --quiet --no-deps \
+	  --editable .
 	@touch $@

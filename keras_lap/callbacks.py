@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from keras_lap import _replicas
 from keras_lap._checks import choice, finite_number, whole_number
 from keras_lap.model import LeastActionModel
 
@@ -67,7 +68,7 @@ class MultiplierUpdate(keras.callbacks.Callback):
         self._warned = False
         batches = self.every * _batches_per_step(self.model.optimizer)
         self.model.ascent.start(self.tau, batches, averaged=self.loss == "mean")
-        self._skipped_before = int(self.model.ascent.skipped)
+        self._skipped_before = _replicas.read(self.model.ascent.skipped)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Warns once if an update was skipped."""
@@ -80,15 +81,16 @@ class MultiplierUpdate(keras.callbacks.Callback):
 
     def _warn_if_skipped(self) -> None:
         ascent = self.model.ascent
-        if self._warned or int(ascent.skipped) <= self._skipped_before:
+        if self._warned or _replicas.read(ascent.skipped) <= self._skipped_before:
             return
         self._warned = True
         warnings.warn(
             "The task loss was not finite when an update of the multiplier was due, or "
             "so negative that λ would have lost its sign: the update was skipped and λ "
-            f"stays at {float(ascent.multiplier):g}. Lower the learning rate, clip "
-            "gradients or raise initial_multiplier; keras.callbacks.TerminateOnNaN "
-            "stops such a run. Use a task loss that is zero where the task is solved.",
+            f"stays at {_replicas.read(ascent.multiplier):g}. Lower the learning rate, "
+            "clip gradients or raise initial_multiplier; "
+            "keras.callbacks.TerminateOnNaN stops such a run. Use a task loss that is "
+            "zero where the task is solved.",
             stacklevel=2,
         )
 

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_lap import energies
+from keras_lap import _replicas, energies
 from keras_lap.blocks import (
     BlockReport,
     ResidualBlock,
@@ -140,7 +140,7 @@ class LeastActionModel(keras.Model):
 
     @property
     def losses(self) -> list[Any]:
-        """Losses added by the network's layers and, in training, ``C/λ``."""
+        """Losses added by the network's layers, hidden while Keras sums the task's."""
         step = self._step
         return [] if step is not None and step.task_only else super().losses
 
@@ -150,8 +150,8 @@ class LeastActionModel(keras.Model):
         if step is None or not step.training:
             return self.network(inputs, training=training)
         outputs, displacements = self._record(inputs, training=training)
+        # Not by `add_loss`: the replicas of TensorFlow's strategies share its list.
         step.cost = transport_cost(displacements, self.energy)
-        self.add_loss(energy_term(step.cost, self.ascent.value()))
         return outputs
 
     def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
@@ -162,6 +162,11 @@ class LeastActionModel(keras.Model):
         history = super().fit(*args, **kwargs)
         self.ascent.stop()
         return history
+
+    def make_train_function(self, force: bool = False) -> Any:
+        """As in `keras.Model`; refuses processes that would not train together."""
+        _replicas.check_processes()
+        return super().make_train_function(force)
 
     def train_step(self, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.train_step`, with displacement recording switched on."""
@@ -190,29 +195,42 @@ class LeastActionModel(keras.Model):
         step.task_only = True
         task_loss = super().compute_loss(x, y, y_pred, sample_weight, training)
         step.task_only = False
+        added = list(self.losses)
         batch_size = ops.shape(keras.tree.flatten(x)[0])[0]
-        self._task_loss.update_state(task_loss, sample_weight=batch_size)
+        own = _replicas.own_mean(task_loss)
+        self._task_loss.update_state(own, sample_weight=batch_size)
         if step.training:
+            added.append(energy_term(step.cost, self.ascent.value()))
             self._transport_cost.update_state(step.cost, sample_weight=batch_size)
-            self._multiplier.update_state(self.ascent.step(task_loss))
+            whole = _replicas.batch_mean(own, batch_size)
+            self._multiplier.update_state(self.ascent.step(whole))
         # Keras's own way of adding up, so that it stays right under its strategies
         # and evaluation equals that of the bare network to the last bit.
-        added = [self._aggregate_additional_loss(loss) for loss in self.losses]
+        added = [self._aggregate_additional_loss(loss) for loss in added]
         return ops.sum([task_loss, *added]) if added else task_loss
 
     def get_metrics_result(self) -> dict[str, Any]:
         """As in `keras.Model`; C and λ only where training has measured them."""
         result = super().get_metrics_result()
         step = self._step
-        measured = step.training if step else float(self._multiplier.count) > 0
+        measured = step.training if step else _replicas.read(self._multiplier.count) > 0
         if not measured:
             del result[self._transport_cost.name], result[self._multiplier.name]
         return result
 
     def save(self, *args: Any, **kwargs: Any) -> None:
-        """As `keras.Model.save`; what cannot be saved leaves no half a file."""
+        """As `keras.Model.save`; what cannot be saved leaves no half a file.
+
+        Of several processes that train together only the first writes.
+        """
         self.get_config()
-        super().save(*args, **kwargs)
+        if _replicas.writes_files():
+            super().save(*args, **kwargs)
+
+    def save_weights(self, *args: Any, **kwargs: Any) -> None:
+        """As `keras.Model.save_weights`; of several processes, the first writes."""
+        if _replicas.writes_files():
+            super().save_weights(*args, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, for saving."""

@@ -49,26 +49,28 @@ class MultiplierAscent(keras.layers.Layer):
             "> 0",
             "Small values weigh the energy more: 1 is a start, 5 a gentler one.",
         )
-        # A replica computes its own part of the batch's loss. λ is linear in it,
-        # so the mean over replicas is the update by the loss of the whole batch.
-        self.multiplier = self._scalar("multiplier", self.initial_multiplier, "mean")
-        self.loss_sum = self._scalar("loss_sum", 0.0, "mean")
-        self.steps = self._scalar("steps", 0, "only_first_replica")
-        self.skipped = self._scalar("skipped", 0, "only_first_replica")
-        self._tau = self._scalar("tau", 0.0, "only_first_replica")
-        self._every = self._scalar("every", 0, "only_first_replica")
-        self._averaged = self._scalar("averaged", 0, "only_first_replica")
+        self.multiplier = self._scalar("multiplier", self.initial_multiplier)
+        self.loss_sum = self._scalar("loss_sum", 0.0)
+        self.steps = self._scalar("steps", 0)
+        self.skipped = self._scalar("skipped", 0)
+        self._tau = self._scalar("tau", 0.0)
+        self._every = self._scalar("every", 0)
+        self._averaged = self._scalar("averaged", 0)
         self.built = True
 
-    def _scalar(self, name: str, value: float, aggregation: str) -> keras.Variable:
-        """A scalar that mixed precision leaves in full precision."""
+    def _scalar(self, name: str, value: float) -> keras.Variable:
+        """A scalar that mixed precision leaves in full precision.
+
+        Every replica assigns the same value to it. Their mean would let one of them,
+        whose loss is not finite, hold λ back while another raises it.
+        """
         return self.add_weight(
             shape=(),
             initializer=keras.initializers.Constant(value),
             dtype="int32" if isinstance(value, int) else "float32",
             trainable=False,
             autocast=False,
-            aggregation=aggregation,
+            aggregation="only_first_replica",
             name=name,
         )
 
@@ -97,7 +99,8 @@ class MultiplierAscent(keras.layers.Layer):
         counted in `skipped`.
 
         Args:
-            task_loss: Task loss of the batch, scalar tensor.
+            task_loss: Task loss of the batch, scalar tensor; of the whole batch if
+                several replicas share it.
 
         Returns:
             λ after the step, scalar float32 tensor.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -47,3 +49,18 @@ def test_quickstart_refuses_an_unknown_dataset(tmp_path):
     assert result.returncode != 0
     assert "Unknown data set" in result.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "jax", reason="once is enough, and JAX is the fastest"
+)
+def test_distributed(tmp_path):
+    small = ["--epochs", 2, "--filters", 4, "--train-size", 320]
+    result = run("distributed.py", "--virtual-devices", 2, *small, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    for device in ("cpu:0", "cpu:1"):
+        assert f"{device}: 32 samples" in result.stdout
+    epochs = re.findall(r"epoch \d: λ ([\d.]+)", result.stdout)
+    assert len(epochs) == 2
+    assert 5 < float(epochs[0]) < float(epochs[1])  # λ rose once in each
+    assert re.search(r"Test accuracy [\d.]+ %, λ [\d.]+", result.stdout)

@@ -1,0 +1,169 @@
+"""Replicas: the copies of one model that Keras's strategies train side by side.
+
+On JAX a step sees the whole batch whatever the devices are, and XLA adds what they have
+to tell each other. A replica of TensorFlow's strategies and a process of PyTorch see
+their own part of the batch: what is one number for the whole batch, as the loss that
+raises λ, has to be gathered there.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import keras
+from keras import ops
+
+_FIRST_KERAS_WITH_TORCH = (3, 16)
+
+
+def own_mean(loss: Any) -> Any:
+    """Undoes the division by the number of replicas that Keras does on TensorFlow.
+
+    Args:
+        loss: What `keras.Model.compute_loss` returns in a step, scalar.
+
+    Returns:
+        The loss of this replica's part of the batch.
+    """
+    replicas = _tensorflow_replicas()
+    return loss if replicas == 1 else loss * ops.cast(replicas, loss.dtype)
+
+
+def batch_mean(loss: Any, size: Any) -> Any:
+    """The loss of the whole batch, the same number on every replica.
+
+    Replicas count by their part of the batch, as in the losses that Keras logs. One
+    whose part is empty does not count.
+
+    Args:
+        loss: Loss of this replica's part, scalar.
+        size: How many samples that part has.
+
+    Returns:
+        A scalar float32 tensor without gradient.
+    """
+    loss = ops.cast(ops.stop_gradient(loss), "float32")
+    add_up = _sum_over_replicas()
+    if add_up is None:
+        return loss
+    size = ops.cast(size, "float32")
+    sums = add_up(ops.stack([ops.where(size > 0, loss * size, 0.0), size]))
+    return sums[0] / sums[1]
+
+
+def read(variable: keras.Variable) -> float:
+    """The value of a scalar variable outside of any step.
+
+    `float(variable)` fails for the variables of TensorFlow's strategies, and so does
+    any reading while Keras builds the model of a strategy in a graph.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        with tf.init_scope():
+            return float(ops.convert_to_numpy(variable))
+    return float(variable)
+
+
+def writes_files() -> bool:
+    """Whether this process is the one of several that writes files."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.process_index() == 0
+    group = _torch_group()
+    return group is None or group.rank() == 0
+
+
+def check_processes() -> None:
+    """Refuses PyTorch processes that would train side by side, each for itself.
+
+    Raises:
+        RuntimeError: If there are several processes and this release of Keras cannot
+            join them, or they have not been joined.
+    """
+    if keras.backend.backend() != "torch" or _world_size() == 1:
+        return
+    if _keras_release() < _FIRST_KERAS_WITH_TORCH:
+        raise RuntimeError(
+            f"{_world_size()} PyTorch processes run this script, and Keras "
+            f"{keras.__version__} cannot join them: each would train a network of its "
+            "own. Install Keras 3.16 or later: pip install 'keras>=3.16' or, until it "
+            "is released, pip uninstall keras; pip install keras-nightly. Or start "
+            "one process."
+        )
+    if not _torch_is_joined():
+        raise RuntimeError(
+            f"WORLD_SIZE says that {_world_size()} PyTorch processes run this script, "
+            "but they have not been joined: each would train a network of its own. "
+            "Before building the model, call keras.distribution.initialize() and "
+            "keras.distribution.set_distribution(keras.distribution.DataParallel("
+            "auto_shard_dataset=False)). Or start one process."
+        )
+
+
+def _sum_over_replicas() -> Any:
+    """What adds a tensor up over all replicas; None where there is one."""
+    if _tensorflow_replicas() > 1:
+        import tensorflow as tf
+
+        context = tf.distribute.get_replica_context()
+        return lambda values: context.all_reduce(tf.distribute.ReduceOp.SUM, values)
+    group = _torch_group()
+    if group is None or _is_model_parallel():  # whose tensors are the whole batch's
+        return None
+
+    def add_up(values: Any) -> Any:
+        import torch
+
+        torch.distributed.all_reduce(values, group=group)
+        return values
+
+    return add_up
+
+
+def _tensorflow_replicas() -> int:
+    if keras.backend.backend() != "tensorflow":
+        return 1
+    import tensorflow as tf
+
+    return tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def _torch_group() -> Any:
+    """The processes that share a batch; None where there is one."""
+    if keras.backend.backend() != "torch" or not _torch_is_joined():
+        return None
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        import torch
+
+        return torch.distributed.group.WORLD
+    # As Keras does it, for its gradients and its metrics.
+    return distribution.device_mesh.backend_mesh.get_group(distribution.batch_dim_name)
+
+
+def _torch_is_joined() -> bool:
+    import torch
+
+    available = torch.distributed.is_available()
+    return available and torch.distributed.is_initialized()
+
+
+def _world_size() -> int:
+    if _torch_is_joined():
+        import torch
+
+        return torch.distributed.get_world_size()
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+def _is_model_parallel() -> bool:
+    distribution = keras.distribution.distribution()
+    return isinstance(distribution, keras.distribution.ModelParallel)
+
+
+def _keras_release() -> tuple[int, int]:
+    major, minor = keras.__version__.split(".")[:2]
+    return int(major), int(minor)
