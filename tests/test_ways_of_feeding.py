@@ -108,9 +108,8 @@ def test_the_multiplier_rises_in_a_loop_of_ones_own():
     _, model = ways.pair()
     model.compile(**ways.compile_options())
     model.ascent.start(ways.TAU, every=2, averaged=False)
-    expected, count = ways.MULTIPLIER, 0
-    for x, y in batches(*data()[:2]):
-        count += 1
+    expected = ways.MULTIPLIER
+    for count, (x, y) in enumerate(batches(*data()[:2]), start=1):
         losses = keras.losses.sparse_categorical_crossentropy(
             y, model.network(x), from_logits=True
         )

@@ -1,4 +1,4 @@
-"""Every way in which Keras compiles and trains, with least action as with plain Keras."""
+"""Every way in which Keras compiles and trains, as with plain Keras."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def test_with_jit(options, monkeypatch, record_property):
     )
     record_property(
         "limit",
-        "as for every Keras model that adds losses, parts of the step are compiled anew "
-        "until PyTorch's limit on that is reached, and then run uncompiled",
+        "as in every Keras model that adds losses, parts of the step are compiled anew"
+        " until PyTorch's limit on that is reached, and then run uncompiled",
     )
 
     def one_block(price=0.0):
