@@ -22,6 +22,10 @@ from keras_lap.displacements import DisplacementRecorder
 from keras_lap.multiplier import MultiplierAscent
 from keras_lap.objective import energy_term, transport_cost
 
+# PyTorch's backward pass reads λ where torch.compile finds it, so λ must not change in
+# place before. JAX hands λ on from compute_loss and from nowhere later.
+_RAISES_LATE = keras.backend.backend() == "torch"
+
 
 @dataclass
 class _Step:
@@ -29,6 +33,7 @@ class _Step:
 
     training: bool
     cost: Any = None
+    task_loss: Any = None
     task_only: bool = False
 
 
@@ -103,6 +108,8 @@ class LeastActionModel(keras.Model):
         _check_not_empty(report)
         # The network converts its inputs itself: cast here as well, they would reach
         # it in lower precision than without us.
+        # Its precision also decides whether Keras scales the loss.
+        kwargs.setdefault("dtype", network.dtype_policy)
         super().__init__(autocast=False, **kwargs)
         self.network = network
         self.ascent = ascent
@@ -196,18 +203,30 @@ class LeastActionModel(keras.Model):
         task_loss = super().compute_loss(x, y, y_pred, sample_weight, training)
         step.task_only = False
         added = list(self.losses)
-        batch_size = ops.shape(keras.tree.flatten(x)[0])[0]
+        inputs = (each for each in keras.tree.flatten(x) if each is not None)
+        batch_size = ops.shape(next(inputs))[0]
         own = _replicas.own_mean(task_loss)
         self._task_loss.update_state(own, sample_weight=batch_size)
         if step.training:
             added.append(energy_term(step.cost, self.ascent.value()))
             self._transport_cost.update_state(step.cost, sample_weight=batch_size)
-            whole = _replicas.batch_mean(own, batch_size)
-            self._multiplier.update_state(self.ascent.step(whole))
+            step.task_loss = _replicas.batch_mean(own, batch_size)
+            if not _RAISES_LATE:
+                self._raise_multiplier(step)
         # Keras's own way of adding up, so that it stays right under its strategies
         # and evaluation equals that of the bare network to the last bit.
         added = [self._aggregate_additional_loss(loss) for loss in added]
         return ops.sum([task_loss, *added]) if added else task_loss
+
+    def compute_metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """As in `keras.Model`; on PyTorch the place where λ is raised."""
+        step = self._step
+        if _RAISES_LATE and step is not None and step.task_loss is not None:
+            self._raise_multiplier(step)
+        return super().compute_metrics(*args, **kwargs)
+
+    def _raise_multiplier(self, step: _Step) -> None:
+        self._multiplier.update_state(self.ascent.step(step.task_loss))
 
     def get_metrics_result(self) -> dict[str, Any]:
         """As in `keras.Model`; C and λ only where training has measured them."""

@@ -1,0 +1,12 @@
+from stand_in import conforming
+def _c(m,c,f): return conforming(f"callbacks.{m}_test", c, f, {})
+CSVLoggerTest=_c("csv_logger","CSVLoggerTest",{"":3})
+EarlyStoppingTest=_c("early_stopping","EarlyStoppingTest",{"":5})
+BackupAndRestoreCallbackTest=_c("backup_and_restore","BackupAndRestoreCallbackTest",{"":3})
+LambdaCallbackTest=_c("lambda_callback","LambdaCallbackTest",{"":2})
+LearningRateSchedulerTest=_c("learning_rate_scheduler","LearningRateSchedulerTest",{"":3})
+ModelCheckpointTest=_c("model_checkpoint","ModelCheckpointTest",{"":3})
+MonitorCallbackTest=_c("monitor_callback","MonitorCallbackTest",{"":5})
+ReduceLROnPlateauTest=_c("reduce_lr_on_plateau","ReduceLROnPlateauTest",{"":3})
+SwapEMAWeightsTest=_c("swap_ema_weights","SwapEMAWeightsTest",{"":3})
+TerminateOnNaNTest=_c("terminate_on_nan","TerminateOnNaNTest",{"":1, "test_TerminateOnNaN":3})
