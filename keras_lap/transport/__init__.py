@@ -1,0 +1,30 @@
+"""How a network transports its data: how far, how straight, how far from optimal.
+
+`analyze` runs data through any trained network with residual blocks and returns a
+`TransportReport`. Needs POT: ``pip install "keras-lap[transport]"``.
+"""
+
+from keras_lap.transport._analyze import analyze
+from keras_lap.transport._optimal import Matching, match, optimal_transport_score
+from keras_lap.transport._regularity import Quotients, Regularity, regularity
+from keras_lap.transport._report import (
+    BlockTransport,
+    StageTransport,
+    TransportReport,
+)
+from keras_lap.transport._scores import line_shape_score, path_ratio
+
+__all__ = [
+    "BlockTransport",
+    "Matching",
+    "Quotients",
+    "Regularity",
+    "StageTransport",
+    "TransportReport",
+    "analyze",
+    "line_shape_score",
+    "match",
+    "optimal_transport_score",
+    "path_ratio",
+    "regularity",
+]
