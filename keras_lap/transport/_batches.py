@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -51,7 +52,8 @@ def batches(x: Any, y: Any, batch_size: int) -> tuple[Iterator[Batch], int | Non
             "keras.utils.PyDataset or an iterable of batches. Received: a "
             f"{type(x).__name__}. Convert lists with numpy.array(x)."
         )
-    return _handed_out(x), len(x) if hasattr(x, "__len__") else None
+    # The length of a `tf.data.Dataset` may be unknown.
+    return _handed_out(x), operator.length_hint(x) or None
 
 
 def _sliced(x: Any, y: Any, count: int, batch_size: int) -> Iterator[Batch]:

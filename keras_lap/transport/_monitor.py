@@ -35,12 +35,12 @@ class TransportMonitor(keras.callbacks.Callback):
 
     - `transport_total_cost`: transport cost of `x`;
     - `transport_path_ratio`, `transport_line_shape_score`, `transport_optimality`,
-      `transport_own_partner_share`, `transport_optimal_transport_score`: the numbers of
-      the report's stages, averaged with the number of blocks as weight;
-    - `transport_cost_block0`, `transport_cost_block1`, …: mean energy of each block over
-      the epoch's training batches, under the energy that the model is trained with. A
-      `LeastActionModel` counts them in its training step, at no extra pass; other
-      models do not have them.
+      `transport_own_partner_share`, `transport_optimal_transport_score`: the numbers
+      of the report's stages, averaged with the number of blocks as weight;
+    - `transport_cost_block0`, `transport_cost_block1`, …: mean energy of each block
+      over the epoch's training batches, under the energy that the model is trained
+      with. A `LeastActionModel` counts them in its training step, at no extra pass;
+      other models do not have them.
 
     Epochs that are not measured, and those with states that are not finite, have NaN
     for the first two groups. Callbacks that read the logs, such as
@@ -92,6 +92,8 @@ class TransportMonitor(keras.callbacks.Callback):
         self._reader: StateReader | None = None
         self._writer: Any = None
         self._costs: Any = None
+        self._warned = False
+        self._first: int | None = None
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Looks into the network and opens the log."""

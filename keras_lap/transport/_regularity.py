@@ -30,9 +30,9 @@ class Regularity:
     """How regular a map and its inverse are on data.
 
     Attributes:
-        exponent: The Hölder exponent α.
-        forward: Of the map: ``‖T(x) − T(y)‖ / ‖x − y‖^α``.
-        inverse: Of its inverse: ``‖x − y‖ / ‖T(x) − T(y)‖^α``; infinite where T sends
+        exponent: The Hölder exponent a.
+        forward: Of the map: ``‖T(x) − T(y)‖ / ‖x − y‖^a``.
+        inverse: Of its inverse: ``‖x − y‖ / ‖T(x) − T(y)‖^a``; infinite where T sends
             two points to one.
     """
 
@@ -53,7 +53,7 @@ def regularity(
     Args:
         before: Points x, `(n, ...)`.
         after: Their images T(x), `(n, ...)`, in the same order.
-        exponent: Hölder exponent α above 0; 1 gives Lipschitz quotients. Defaults to 1.
+        exponent: Hölder exponent a above 0; 1 gives Lipschitz quotients. Defaults to 1.
 
     Returns:
         A `Regularity`. Pairs of equal points are left out; without any other pair all

@@ -213,7 +213,9 @@ class TransportReport:
             f"  Against optimal transport, on {self.sample_size} samples"
             + ("" if self.stages[0].matching.exact else " (Sinkhorn, an upper bound)"),
             "",
-            *_table(_STAGE_HEAD, [_stage_row(*item) for item in enumerate(self.stages)]),
+            *_table(
+                _STAGE_HEAD, [_stage_row(*item) for item in enumerate(self.stages)]
+            ),
         ]
         return "\n".join(lines)
 

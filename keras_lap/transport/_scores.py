@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 
 import numpy as np
@@ -91,7 +92,7 @@ def line_shape_score(states: Iterable[np.ndarray]) -> np.ndarray:
 def _follow(states: Iterable[np.ndarray]) -> PathSums:
     flat = [np.reshape(state, (len(state), -1)).astype(float) for state in states]
     path = PathSums(len(flat[0]))
-    for before, after in zip(flat[:-1], flat[1:], strict=True):
+    for before, after in itertools.pairwise(flat):
         path.step(after - before, np.linalg.norm(after - before, axis=1))
     return path
 
