@@ -65,8 +65,10 @@ def _sliced(x: Any, y: Any, count: int, batch_size: int) -> Iterator[Batch]:
 
 def _handed_out(data: Any) -> Iterator[Batch]:
     if isinstance(data, keras.utils.PyDataset):
-        data = (data[index] for index in range(len(data)))
-    for batch in data:
+        handed: Iterable[Any] = map(data.__getitem__, range(len(data)))
+    else:
+        handed = data
+    for batch in handed:
         x, y = batch, None
         if isinstance(batch, (tuple, list)):
             x, y = (*batch, None)[:2]

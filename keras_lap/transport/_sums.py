@@ -97,7 +97,9 @@ class StageSums:
             before, after = (
                 np.reshape(state, (len(state), -1)).astype(float) for state in pair
             )
-            sizes, moved = np.linalg.norm(before, axis=1), after - before
+            with np.errstate(invalid="ignore"):  # reported in a line
+                moved = after - before
+            sizes = np.linalg.norm(before, axis=1)
             norms = np.linalg.norm(moved, axis=1)
             _check_finite(name, sizes + norms)
             block.add(moved, norms, sizes, self._p)
