@@ -43,7 +43,7 @@ $(VENV)/bin/python $(DISTRIBUTED_VENV)/bin/python:
 
 $(VENV)/.quickstart: pyproject.toml | $(VENV)/bin/python
 	@echo "Installing keras-lap with JAX into $(VENV) (some minutes, once) ..."
-	$(PIP) --editable ".[jax,datasets,plots]"
+	$(PIP) --editable ".[jax,datasets,plots,transport]"
 	@touch $@
 
 $(VENV)/.test: pyproject.toml | $(VENV)/bin/python

@@ -72,6 +72,13 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--filters", type=int, default=16, help="width of the network")
     parser.add_argument("--out", type=Path, default=Path("out/quickstart.png"))
+    parser.add_argument(
+        "--save",
+        type=Path,
+        metavar="FOLDER",
+        help="keep the first seed's networks and logs, for transport_report.py; its "
+        "trainings take longer, as the transport is measured every 10 epochs",
+    )
     return parser.parse_args()
 
 
@@ -118,6 +125,14 @@ def train(
         callbacks.append(
             keras_lap.callbacks.MultiplierUpdate(options.tau, options.every)
         )
+    kept = options.save if seed == 0 else None
+    if kept:
+        kept = kept / f"{initializer}-{method.replace(' ', '-')}"
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        callbacks += [
+            keras_lap.callbacks.TransportMonitor(data.test.x[:200], every_n_epochs=10),
+            keras.callbacks.CSVLogger(f"{kept}.csv"),
+        ]
     model.compile(
         keras.optimizers.SGD(0.1, momentum=0.9),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -132,6 +147,8 @@ def train(
         verbose=0,
     )
     seconds = time.perf_counter() - start
+    if kept:
+        network.save(f"{kept}.keras")
     accuracy = model.evaluate(*data.test, verbose=0, return_dict=True)["accuracy"]
     multiplier = float(model.multiplier) if method == "least action" else None
     costs = block_costs(network, data.test.x[:1000], options.p)

@@ -5,7 +5,7 @@ through its layers: `LeastActionModel` around any residual network, and
 `callbacks.MultiplierUpdate` in `fit`.
 """
 
-from keras_lap import callbacks, datasets, energies, experiments, networks
+from keras_lap import callbacks, datasets, energies, experiments, networks, transport
 from keras_lap._picture import plot_blocks
 from keras_lap._version import __version__
 from keras_lap.blocks import BlockReport, ResidualBlock, find_residual_blocks
@@ -27,4 +27,5 @@ __all__ = [
     "find_residual_blocks",
     "networks",
     "plot_blocks",
+    "transport",
 ]

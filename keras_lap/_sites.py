@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from keras_lap._graph import Graph, Node
 from keras_lap._merges import Kind, Merge
-from keras_lap._ports import Port, find_ports
+from keras_lap._ports import CannotSee, Port, find_ports
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,9 @@ class Site:
         merge: Its states in the graph; None likewise.
         ports: Where they can be seen, if the graph is that of a layer's call.
         around: Names of the blocks that lie on its branch.
+        state_ports: As `ports`, for the state before, then the one after or else the
+            displacement.
+        ends_on_branch: Whether `state_ports` ends with the displacement.
     """
 
     block: ResidualBlock
@@ -78,6 +82,26 @@ class Site:
     merge: Merge | None
     ports: tuple[Port, ...] = ()
     around: frozenset[str] = frozenset()
+    state_ports: tuple[Port, ...] = ()
+    ends_on_branch: bool = False
+
+    def with_states(self) -> Site:
+        """The same block, to be recorded by its states instead of its displacement.
+
+        Raises:
+            ValueError: If the state before it cannot be seen.
+        """
+        if self.merge is None:  # recorded by its states in any case
+            return self
+        if not self.ports:
+            return replace(self, merge=replace(self.merge, branch=None))
+        if not self.state_ports:
+            raise ValueError(
+                f"The states of the block {self.block.name!r} lie between operations "
+                "of a call, where only its displacement can be seen. Leave it out by "
+                "blocks=..., or name the layer around it."
+            )
+        return replace(self, ports=self.state_ports)
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,11 +201,31 @@ def make_site(
     states = (merge.shortcut, merge.output)
     branch = () if merge.branch is None else (merge.branch,)
     ports = find_ports(graph, *filter(None, (branch, states))) if graph.opened else ()
+    state_ports, ends_on_branch = _state_ports(graph, merge) if ports else ((), False)
     around = path[:-1] if path and path[-1] is node else path
     name = full_name(around, node)
     merged = name if closing is None else closing
     block = ResidualBlock(name, merge.kind, graph.shape(merge.output), merged)
-    return Site(block, path, exact_name(around, node), node, merge, ports)
+    return Site(
+        block,
+        path,
+        exact_name(around, node),
+        node,
+        merge,
+        ports,
+        state_ports=state_ports,
+        ends_on_branch=ends_on_branch,
+    )
+
+
+def _state_ports(graph: Graph, merge: Merge) -> tuple[tuple[Port, ...], bool]:
+    """Ports of both states; or of the first and the displacement, and True."""
+    ends = (merge.output, merge.branch)
+    for number, end in enumerate(ends):
+        if end is not None:
+            with contextlib.suppress(CannotSee):
+                return find_ports(graph, (merge.shortcut, end)), number == 1
+    return (), False
 
 
 def full_name(path: tuple[Node, ...], node: Node) -> str:

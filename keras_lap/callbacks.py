@@ -10,6 +10,9 @@ import keras
 from keras_lap import _replicas
 from keras_lap._checks import choice, finite_number, whole_number
 from keras_lap.model import LeastActionModel
+from keras_lap.transport._monitor import TransportMonitor
+
+__all__ = ["MultiplierUpdate", "TransportMonitor"]
 
 
 class MultiplierUpdate(keras.callbacks.Callback):

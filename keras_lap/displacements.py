@@ -51,6 +51,56 @@ class DisplacementRecorder:
         return result["outputs"], [_displacement(move) for move in moves]
 
 
+class StateRecorder:
+    """Runs a network once and returns its outputs and the states around each block.
+
+    As `DisplacementRecorder`, for those who look at where the data are and not only
+    at how far they move.
+
+    Args:
+        network: The model that was searched.
+        report: Its blocks, from `find_residual_blocks`.
+
+    Raises:
+        ValueError: If the states of a block cannot be seen; this can be so inside the
+            `call` of a layer.
+
+    Example:
+        >>> report = keras_lap.find_residual_blocks(network)
+        >>> record = StateRecorder(network, report)
+        >>> outputs, [[(before, after)], *others] = record(images)
+    """
+
+    def __init__(self, network: keras.Model, report: BlockReport):
+        self._sites = tuple(site.with_states() for site in report.sites)
+        self._tap = _tap(network, self._sites)
+
+    def __call__(self, inputs: Any, **kwargs: Any) -> tuple[Any, list[list[Any]]]:
+        """Runs the network.
+
+        Args:
+            inputs: What the network takes.
+            **kwargs: Further arguments of the network's `call`, e.g. `training`.
+
+        Returns:
+            The network's outputs, and for each block a list with ``(x_k, x_{k+1})``,
+            two tensors of shape `(batch, ...)`; for a layer chosen inside a call that
+            cannot be looked into, one such pair for every time it was called.
+        """
+        result = self._tap(inputs, **kwargs)
+        pairs = [
+            [_pair(site, *move) for move in moves]
+            for site, moves in zip(self._sites, result["states"], strict=True)
+        ]
+        return result["outputs"], pairs
+
+
+def _pair(site: Site, before: Any, end: Any) -> tuple[Any, Any]:
+    """Both states in full precision; `end` may be the displacement."""
+    before, end = at_least_float32(before), at_least_float32(end)
+    return before, before + end if site.ends_on_branch else end
+
+
 def _displacement(states: list[Any]) -> Any:
     """``after − before``; the difference of two states needs full precision."""
     if len(states) == 1:

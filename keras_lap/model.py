@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_lap import _replicas, energies
+from keras_lap._metrics import BlockCosts
 from keras_lap.blocks import (
     BlockReport,
     ResidualBlock,
@@ -20,7 +22,7 @@ from keras_lap.blocks import (
 )
 from keras_lap.displacements import DisplacementRecorder
 from keras_lap.multiplier import MultiplierAscent
-from keras_lap.objective import energy_term, transport_cost
+from keras_lap.objective import block_costs, energy_term, total_cost
 
 # PyTorch's backward pass reads λ where torch.compile finds it, so λ must not change in
 # place before. JAX hands λ on from compute_loss and from nowhere later.
@@ -32,6 +34,7 @@ class _Step:
     """What the pieces of one training or test step tell each other."""
 
     training: bool
+    costs: list[Any] = field(default_factory=list)
     cost: Any = None
     task_loss: Any = None
     task_only: bool = False
@@ -121,6 +124,7 @@ class LeastActionModel(keras.Model):
         self._steps = threading.local()
         self._task_loss = keras.metrics.Mean(name="task_loss")
         self._transport_cost = keras.metrics.Mean(name="transport_cost")
+        self._block_costs = BlockCosts(len(report))
         self._multiplier = _Latest(name="multiplier")
         # Built here and not at the first batch: BackupAndRestore needs it.
         self.built = True
@@ -141,6 +145,17 @@ class LeastActionModel(keras.Model):
         return self.ascent.multiplier
 
     @property
+    def block_costs(self) -> np.ndarray | None:
+        """Mean energy of each block over the training batches of this epoch, `(K,)`.
+
+        Until Keras resets its metrics, as it does before it evaluates and at the next
+        epoch; None if nothing was counted since.
+        """
+        if not _replicas.read(self._block_costs.samples):
+            return None
+        return ops.convert_to_numpy(self._block_costs.result())
+
+    @property
     def output_names(self) -> list[str] | None:
         """Names of the network's outputs, by which losses may be given."""
         return getattr(self.network, "output_names", None)
@@ -157,8 +172,9 @@ class LeastActionModel(keras.Model):
         if step is None or not step.training:
             return self.network(inputs, training=training)
         outputs, displacements = self._record(inputs, training=training)
+        step.costs = block_costs(displacements, self.energy)
         # Not by `add_loss`: the replicas of TensorFlow's strategies share its list.
-        step.cost = transport_cost(displacements, self.energy)
+        step.cost = total_cost(step.costs)
         return outputs
 
     def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
@@ -210,6 +226,7 @@ class LeastActionModel(keras.Model):
         if step.training:
             added.append(energy_term(step.cost, self.ascent.value()))
             self._transport_cost.update_state(step.cost, sample_weight=batch_size)
+            self._block_costs.update_state(step.costs, sample_weight=batch_size)
             step.task_loss = _replicas.batch_mean(own, batch_size)
             if not _RAISES_LATE:
                 self._raise_multiplier(step)
@@ -231,6 +248,7 @@ class LeastActionModel(keras.Model):
     def get_metrics_result(self) -> dict[str, Any]:
         """As in `keras.Model`; C and λ only where training has measured them."""
         result = super().get_metrics_result()
+        del result[self._block_costs.name]
         step = self._step
         measured = step.training if step else _replicas.read(self._multiplier.count) > 0
         if not measured:

@@ -15,6 +15,22 @@ from keras import ops
 from keras_lap.energies import Energy
 
 
+def block_costs(displacements: Iterable[Any], energy: Energy) -> list[Any]:
+    """Computes ``energy(x_{k+1} − x_k)`` of every block.
+
+    Args:
+        displacements: One tensor of shape `(batch, ...)` per block.
+        energy: What one displacement costs.
+
+    Returns:
+        A scalar tensor for each.
+
+    Raises:
+        ValueError: If the energy returns anything but a scalar.
+    """
+    return [_scalar(energy(displacement), energy) for displacement in displacements]
+
+
 def transport_cost(displacements: Iterable[Any], energy: Energy) -> Any:
     """Computes ``C = Σ_k energy(x_{k+1} − x_k)``.
 
@@ -28,7 +44,18 @@ def transport_cost(displacements: Iterable[Any], energy: Energy) -> Any:
     Raises:
         ValueError: If the energy returns anything but a scalar.
     """
-    costs = [_scalar(energy(displacement), energy) for displacement in displacements]
+    return total_cost(block_costs(displacements, energy))
+
+
+def total_cost(costs: list[Any]) -> Any:
+    """Adds up the costs of the blocks, first to last.
+
+    Args:
+        costs: Scalar tensors, at least one.
+
+    Returns:
+        A scalar tensor.
+    """
     return sum(costs[1:], start=costs[0])
 
 

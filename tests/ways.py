@@ -1,9 +1,9 @@
 """Trains a network by least action and by plain Keras, and compares the two.
 
 The plain network has the energy as activity regularisers, which Keras itself brings:
-for p = 2 and a constant λ, ``C/λ`` is the sum over the blocks of ``Σ v² / (λ · width)``,
-over the size of the batch, by which Keras divides. So losses, metrics and weights must
-be the same, whatever way the two are trained.
+for p = 2 and a constant λ, ``C/λ`` is the sum over the blocks of
+``Σ v² / (λ · width)``, over the size of the batch, by which Keras divides. So losses,
+metrics and weights must be the same, whatever way the two are trained.
 """
 
 from __future__ import annotations
