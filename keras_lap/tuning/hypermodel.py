@@ -24,15 +24,6 @@ _LOSSES = ("loss", "task_loss", "transport_cost", "val_loss", "val_task_loss")
 # Both change with λ and p for one and the same network.
 _INCOMPARABLE = ("loss", "transport_cost")
 _OWN_METRICS = ("task_loss", "transport_cost", "multiplier")
-# Of what a network was compiled with, all but its optimizer and its loss.
-_CARRIED = (
-    "loss_weights",
-    "metrics",
-    "weighted_metrics",
-    "run_eagerly",
-    "steps_per_execution",
-    "jit_compile",
-)
 
 
 class UnworkableTrialError(keras_tuner.errors.FailedTrialError, ValueError):
@@ -238,7 +229,7 @@ class _Function(keras_tuner.HyperModel):
 def _as_hypermodel(build: Any) -> keras_tuner.HyperModel:
     if isinstance(build, keras_tuner.HyperModel):
         return build
-    if callable(build):
+    if callable(build) and not isinstance(build, keras.Model):
         return _Function(build)
     raise TypeError(
         "build must be a function build(hp) that returns a keras.Model, or a "
@@ -250,33 +241,25 @@ def _as_hypermodel(build: Any) -> keras_tuner.HyperModel:
 def _compile_like(network: keras.Model, model: LeastActionModel) -> None:
     """Compiles the model with what the network was compiled with, if it was."""
     if not network.compiled:
+        # KerasTuner reads the optimizer before it compiles with one of its own.
+        model.compile()
         return
-    config = network.get_compile_config()
-    # The very optimizer and loss; the rest is public only as a configuration, which
-    # comes from this process and may hold a lambda.
-    try:
-        carried = {
-            name: keras.saving.deserialize_keras_object(config[name], safe_mode=False)
-            for name in _CARRIED
-        }
-        model.compile(optimizer=network.optimizer, loss=network.loss, **carried)
-    except (ValueError, TypeError) as error:
-        raise keras_tuner.errors.FatalValueError(
-            "What the network was compiled with cannot be carried over to the "
-            f"LeastActionModel around it: {error} Decorate your own metrics with "
-            "@keras.saving.register_keras_serializable(), or do not compile the "
-            "network in build(hp) and pass optimizer=, loss= and metrics= to the tuner."
-        ) from error
+    # The very objects: `get_compile_config` has them serialised, and metrics of the
+    # user's own could not be read back unless registered. The optimizer is not among
+    # them, since mixed precision may have wrapped it.
+    given = network._compile_config.config
+    others = {name: value for name, value in given.items() if name != "optimizer"}
+    model.compile(optimizer=network.optimizer, **others)
 
 
 def _check_compiled(model: LeastActionModel) -> None:
-    if not model.compiled or model.loss is None:
+    if model.loss is None:
         raise keras_tuner.errors.FatalValueError(
             "The network is not compiled with a loss. Compile it in build(hp), or pass "
             "optimizer=, loss= and metrics= to the tuner."
         )
-    metrics = keras.tree.flatten(model.get_compile_config()["metrics"])
-    if any(name in metrics for name in _OWN_METRICS):
+    metrics = keras.tree.flatten(model._compile_config.config["metrics"])
+    if any(getattr(metric, "name", None) in _OWN_METRICS for metric in metrics):
         raise keras_tuner.errors.FatalValueError(
             "KerasTuner compiled the model anew with metrics that belong to the "
             "LeastActionModel itself. Pass metrics= to the tuner beside optimizer= or "
