@@ -26,9 +26,8 @@ def trial_table(tuner: Any) -> list[Row]:
         under its name, the objective under its name (`None` where there is none),
         `epoch` (the best, from 1) and `reason` (why a trial failed).
     """
-    oracle = tuner.oracle
-    trials = oracle.get_best_trials(len(oracle.trials))
-    names = _names(trials)
+    trials = tuner.oracle.get_best_trials(len(tuner.oracle.trials))
+    names = _names(tuner)
     return [_row(tuner, trial, names) for trial in trials]
 
 
@@ -66,17 +65,16 @@ def write_report(tuner: Any, path: str | Path | None = None) -> list[Path]:
         writer.writeheader()
         writer.writerows(rows)
     objective = tuner.oracle.objective
-    figure = _draw(rows, _names(tuner.oracle.trials.values()), objective)
+    figure = _draw(rows, _names(tuner), objective)
     if figure is None:
         return [table]
     figure.savefig(picture, dpi=150)
     return [table, picture]
 
 
-def _names(trials: Any) -> list[str]:
-    """Hyperparameters of all trials; those with a slash are the tuner's own."""
-    names = (name for trial in trials for name in trial.hyperparameters.values)
-    return [name for name in dict.fromkeys(names) if not name.startswith("tuner/")]
+def _names(tuner: Any) -> list[str]:
+    """The hyperparameters in the order in which they were declared, each once."""
+    return list(dict.fromkeys(known.name for known in tuner.oracle.get_space().space))
 
 
 def _row(tuner: Any, trial: Any, names: list[str]) -> Row:
