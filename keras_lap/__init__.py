@@ -5,6 +5,9 @@ through its layers: `LeastActionModel` around any residual network, and
 `callbacks.MultiplierUpdate` in `fit`.
 """
 
+import importlib
+from typing import Any
+
 from keras_lap import callbacks, datasets, energies, experiments, networks, transport
 from keras_lap._picture import plot_blocks
 from keras_lap._version import __version__
@@ -29,3 +32,10 @@ __all__ = [
     "plot_blocks",
     "transport",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports `keras_lap.tuning` when it is used: it needs KerasTuner, we do not."""
+    if name == "tuning":
+        return importlib.import_module("keras_lap.tuning")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -141,7 +141,8 @@ def test_class_weight():
         return fit(model, callbacks, class_weight={0: 1.0, 1: 3.0, 2: 0.0})
 
     *_, ours = assert_trains_alike(train)
-    assert abs(ours["task_loss"][0] - ours["task"][0]) > 0.01
+    # The metric has no weights: so far apart is far beyond rounding.
+    assert abs(ours["task_loss"][0] - ours["task"][0]) > 1e-3
 
 
 def build_several(price, kind):

@@ -1,0 +1,29 @@
+"""Searches for τ, p, λ_0 and s with KerasTuner, in one process or many.
+
+`LeastActionHyperModel` goes around any `build(hp) -> keras.Model` and into any of
+KerasTuner's tuners. `write_report` writes what they found as a table and a picture;
+`launch` runs a search in several processes on this machine, and `settle` tidies a
+search that was killed.
+"""
+
+try:
+    import keras_tuner as _keras_tuner  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        f"keras_lap.tuning needs KerasTuner, which cannot be imported: {error}. "
+        'Install what it needs: pip install "keras-lap[tuner]"'
+    ) from error
+
+from keras_lap.tuning.hypermodel import LeastActionHyperModel, UnworkableTrialError
+from keras_lap.tuning.processes import launch
+from keras_lap.tuning.report import trial_table, write_report
+from keras_lap.tuning.state import settle
+
+__all__ = [
+    "LeastActionHyperModel",
+    "UnworkableTrialError",
+    "launch",
+    "settle",
+    "trial_table",
+    "write_report",
+]

@@ -1,0 +1,146 @@
+"""What is searched: fixed values, choices and ranges of τ, p, λ_0 and s."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from keras_lap._checks import finite_number, is_number, whole_number
+
+Check = Callable[[str, Any], float]
+
+# As many as KerasTuner's grid search takes from a continuous range.
+_GRID = 10
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """One hyperparameter and the values it may take.
+
+    Attributes:
+        name: Its name in the search.
+        values: The single value or all choices; of a range, its two ends.
+        is_range: Whether everything between the two values may be taken.
+        log: Whether a range is searched on a logarithmic scale.
+    """
+
+    name: str
+    values: tuple[float, ...]
+    is_range: bool = False
+    log: bool = False
+
+    def declare(self, hp: Any) -> float:
+        """Adds the hyperparameter to a search space and returns its value there.
+
+        Args:
+            hp: `keras_tuner.HyperParameters`.
+        """
+        if self.is_range:
+            whole = isinstance(self.values[0], int)
+            kind = hp.Int if whole else hp.Float
+            scale = "log" if self.log else "linear"
+            return kind(self.name, *self.values, sampling=scale)
+        if len(self.values) == 1:
+            return hp.Fixed(self.name, self.values[0])
+        return hp.Choice(self.name, list(self.values), ordered=True)
+
+
+def tau(given: Any) -> Dimension:
+    """The dimension of τ: at least 0, logarithmic, 0 beside a range if asked for."""
+    advice = "Use 0 to keep the multiplier constant."
+    if isinstance(given, tuple) and len(given) == 3 and given[0] == 0:
+        positive = _range("tau", given[1:], _number("> 0", advice), log=True)
+        # Ordered and evenly spaced by ratio, so to a tuner the choices are as a
+        # logarithmic scale; four digits are enough and can be read.
+        steps = np.geomspace(positive.values[0], positive.values[1], _GRID)
+        rounded = {float(f"{step:.4g}") for step in steps[1:-1]}
+        return Dimension("tau", (0.0, *sorted({*positive.values, *rounded})))
+    if isinstance(given, tuple) and len(given) == 2:
+        advice = (
+            "A range is searched on a logarithmic scale, which has no 0: name 0 as a "
+            "choice of its own by (0, low, high)."
+        )
+        return _range("tau", given, _number("> 0", advice), log=True)
+    return dimension("tau", given, _number(">= 0", advice))
+
+
+def p(given: Any) -> Dimension:
+    """The dimension of the energy's exponent: above 1."""
+    advice = "At 1 and below the energy has no useful gradient; 2 is kinetic energy."
+    return dimension("p", given, _number("> 1", advice))
+
+
+def initial_multiplier(given: Any) -> Dimension:
+    """The dimension of λ_0: above 0, logarithmic."""
+    advice = "Small values weigh the energy more: 1 is a start, 5 a gentler one."
+    return dimension("initial_multiplier", given, _number("> 0", advice), log=True)
+
+
+def every(given: Any) -> Dimension:
+    """The dimension of s: whole numbers of at least 1, logarithmic."""
+
+    def check(name: str, value: Any) -> float:
+        return whole_number(name, value, 1, "It counts optimizer steps.")
+
+    return dimension("every", given, check, log=True)
+
+
+def dimension(name: str, given: Any, check: Check, log: bool = False) -> Dimension:
+    """Reads a number, a range ``(low, high)`` or a list of choices.
+
+    Args:
+        name: Name of the hyperparameter.
+        given: What the user passed.
+        check: Raises for a value that cannot be used, or returns it.
+        log: Whether a range is searched on a logarithmic scale.
+
+    Raises:
+        ValueError: If a value cannot be used, a range is empty or there is no choice.
+        TypeError: If `given` is none of the three.
+    """
+    if is_number(given):
+        return Dimension(name, (check(name, given),))
+    if isinstance(given, tuple):
+        return _range(name, given, check, log)
+    if isinstance(given, list):
+        return _choices(name, given, check)
+    raise TypeError(
+        f"{name} must be a number, a range (low, high) or a list of choices. Received: "
+        f"{name}={given!r} of type {type(given).__name__}."
+    )
+
+
+def _range(name: str, given: Any, check: Check, log: bool) -> Dimension:
+    accepted = "(low, high)" if name != "tau" else "(low, high) or (0, low, high)"
+    if len(given) != 2:
+        raise ValueError(
+            f"A tuple is a range, {accepted}. Received: {name}={given!r}. Pass choices "
+            f"as a list: {name}={list(given)!r}."
+        )
+    low, high = (check(name, value) for value in given)
+    if low >= high:
+        raise ValueError(
+            f"The range of {name} is empty. Received: {name}={given!r}. Accepted: "
+            f"{accepted} with low < high. Pass a single number to fix it."
+        )
+    return Dimension(name, (low, high), is_range=True, log=log)
+
+
+def _choices(name: str, given: list[Any], check: Check) -> Dimension:
+    values = tuple(sorted({check(name, value) for value in given}))
+    if len(values) < len(given) or not given:
+        raise ValueError(
+            f"The choices of {name} must be one or more different numbers. Received: "
+            f"{name}={given!r}."
+        )
+    return Dimension(name, values)
+
+
+def _number(bound: str, advice: str) -> Check:
+    def check(name: str, value: Any) -> float:
+        return finite_number(name, value, bound, advice)
+
+    return check
