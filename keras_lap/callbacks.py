@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from keras_lap import _replicas
-from keras_lap._checks import choice, finite_number, whole_number
+from keras_lap._checks import choice, finite_number, whole_number, within
 from keras_lap.model import LeastActionModel
 from keras_lap.transport._monitor import TransportMonitor
 
@@ -37,6 +37,7 @@ class MultiplierUpdate(keras.callbacks.Callback):
 
     Raises:
         ValueError: If an argument is outside the values above.
+            When training begins, if the training has another `MultiplierUpdate`.
         TypeError: When training begins, if the model is not a `LeastActionModel`.
 
     Example:
@@ -46,14 +47,15 @@ class MultiplierUpdate(keras.callbacks.Callback):
 
     def __init__(self, tau: float = 1.0, every: int = 1, loss: str = "batch"):
         super().__init__()
-        self.tau = finite_number(
-            "tau", tau, ">= 0", "Use 0 to keep the multiplier constant."
-        )
+        advice = "Use 0 to keep the multiplier constant."
+        self.tau = finite_number("tau", tau, ">= 0", advice)
+        within("tau", self.tau, 0.0, 1e30, f"λ is a float32 number. {advice}")
         self.every = whole_number(
             "every", every, 1, "Use 1 to update λ at every optimizer step."
         )
         self.loss = choice("loss", loss, ("batch", "mean"))
         self._warned = False
+        self._skipped_before: float | None = None
 
     def set_model(self, model: Any) -> None:
         """Checks the model; Keras calls this before training begins."""
@@ -68,10 +70,21 @@ class MultiplierUpdate(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Hands the schedule to the model."""
-        self._warned = False
+        self._warned, self._skipped_before = False, None
+        if _replicas.read(self.model.ascent.every) > 0:
+            raise ValueError(
+                "Only one MultiplierUpdate can set the schedule of a training. "
+                "Received: another one before this one, whose training has not ended. "
+                "Leave one of them out of callbacks=[...]."
+            )
         batches = self.every * _batches_per_step(self.model.optimizer)
         self.model.ascent.start(self.tau, batches, averaged=self.loss == "mean")
-        self._skipped_before = _replicas.read(self.model.ascent.skipped)
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        """Notes the updates that an earlier training has skipped."""
+        # Not when training begins: a callback after this one may restore them then.
+        if self._skipped_before is None:
+            self._skipped_before = _replicas.read(self.model.ascent.skipped)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Warns once if an update was skipped."""
@@ -83,8 +96,8 @@ class MultiplierUpdate(keras.callbacks.Callback):
         self.model.ascent.stop()
 
     def _warn_if_skipped(self) -> None:
-        ascent = self.model.ascent
-        if self._warned or _replicas.read(ascent.skipped) <= self._skipped_before:
+        ascent, before = self.model.ascent, self._skipped_before
+        if self._warned or before is None or _replicas.read(ascent.skipped) <= before:
             return
         self._warned = True
         warnings.warn(

@@ -68,6 +68,39 @@ class Energy(abc.ABC):
         return f"{type(self).__name__}({arguments})"
 
 
+def deserialize(
+    config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+) -> Energy:
+    """Rebuilds an energy from what `keras.saving.serialize_keras_object` returned.
+
+    Args:
+        config: The energy as a file of a model holds it.
+        custom_objects: Classes by name, beside those registered with Keras.
+
+    Returns:
+        The energy.
+
+    Raises:
+        ValueError: If its class is not registered.
+    """
+    try:
+        return keras.saving.deserialize_keras_object(
+            config, custom_objects=custom_objects
+        )
+    except TypeError as error:
+        name, registered = config["class_name"], config["registered_name"]
+        if keras.saving.get_registered_object(registered, custom_objects) is not None:
+            raise
+        package = registered.rpartition(">")[0] or "my_project"
+        raise ValueError(
+            f"The model in this file was trained with the energy {name}, defined in "
+            f"{config['module']}, which Keras cannot find as {registered!r}. Decorate "
+            f"the class by @keras.saving.register_keras_serializable({package!r}) and "
+            "import its module before loading, or pass "
+            f"custom_objects={{{registered!r}: {name}}} to keras.saving.load_model."
+        ) from error
+
+
 @keras.saving.register_keras_serializable("keras_lap")
 class DisplacementEnergy(Energy):
     r"""The p-th power of the length of a displacement; kinetic energy for p = 2.
