@@ -91,13 +91,18 @@ def deserialize(
         name, registered = config["class_name"], config["registered_name"]
         if keras.saving.get_registered_object(registered, custom_objects) is not None:
             raise
-        package = registered.rpartition(">")[0] or "my_project"
+        package = registered.rpartition(">")[0]
+        register = "@keras.saving.register_keras_serializable"
         raise ValueError(
-            f"The model in this file was trained with the energy {name}, defined in "
-            f"{config['module']}, which Keras cannot find as {registered!r}. Decorate "
-            f"the class by @keras.saving.register_keras_serializable({package!r}) and "
-            "import its module before loading, or pass "
-            f"custom_objects={{{registered!r}: {name}}} to keras.saving.load_model."
+            f"The model in this file was trained with the energy {name}, which Keras "
+            f"cannot find: no class is registered as {registered!r}. Pass "
+            f"custom_objects={{{registered!r}: {name}}} to keras.saving.load_model, "
+            + (
+                f"or import the module that registers it by {register}({package!r})."
+                if package
+                else f"and decorate the class by {register}('my_project') before it "
+                "is saved again."
+            )
         ) from error
 
 

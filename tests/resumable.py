@@ -141,11 +141,8 @@ def keep(model, path):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--through", action="store_true")
     options = parser.parse_args()
-    if options.through:
-        run_through(options.folder)
-    elif (options.folder / "epoch").exists():
+    if (options.folder / "epoch").exists():
         resume(options.folder)
     else:
         callbacks = [*savers(options.folder).values(), Kill(KILL_AFTER)]
