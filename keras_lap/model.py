@@ -222,13 +222,14 @@ class LeastActionModel(keras.Model):
         own = _replicas.own_mean(task_loss)
         self._task_loss.update_state(own, sample_weight=batch_size)
         if step.training:
-            added.append(energy_term(step.cost, self.ascent.value()))
             self._transport_cost.update_state(step.cost, sample_weight=batch_size)
             self._block_costs.update_state(step.costs, sample_weight=batch_size)
-            if step.task_loss is None:  # else a subclass asks again in the same step
+            if step.multiplier is None:  # else a subclass asks again in the same step
+                step.multiplier = self.ascent.value()
                 step.task_loss = _replicas.batch_mean(own, batch_size)
                 if not _RAISES_LATE:
                     self._raise_multiplier(step)
+            added.append(energy_term(step.cost, step.multiplier))
         # Keras's own way of adding up, so that it stays right under its strategies
         # and evaluation equals that of the bare network to the last bit.
         added = [self._aggregate_additional_loss(loss) for loss in added]

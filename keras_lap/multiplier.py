@@ -41,6 +41,7 @@ class MultiplierAscent(keras.layers.Layer):
     Attributes:
         multiplier: λ, scalar float32 `keras.Variable`.
         skipped: How many updates were left out, scalar `keras.Variable`.
+        every: Batches between two updates, scalar `keras.Variable`; 0 while λ holds.
 
     Raises:
         ValueError: If an argument is outside the values above.

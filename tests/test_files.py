@@ -203,13 +203,18 @@ def test_an_energy_that_fails_by_itself_is_not_said_to_be_unknown(tmp_path):
 
 
 @pytest.mark.way("`model.export()`")
-@pytest.mark.skipif(BACKEND == "torch", reason="Keras 3.15.1 exports none of its own")
-def test_export(digits, tmp_path):
+def test_export(digits, tmp_path, record_property):
     """The exported function predicts as the network does, before and after training."""
     tensorflow = pytest.importorskip("tensorflow")
     x, y = digits
     model = keras_lap.LeastActionModel(build_dense_network())
     model.compile("sgd", crossentropy())
+    if BACKEND == "torch":
+        record_property("limit", "fails: Keras 3.15.1 exports no network of its own")
+        for each in (model, model.network):
+            with pytest.raises(Exception, match="dynamic_shapes"):
+                each.export(tmp_path / "exported", verbose=False)
+        return
     for folder in ("before", "after"):
         model.export(tmp_path / folder, verbose=False)
         exported = tensorflow.saved_model.load(tmp_path / folder)
