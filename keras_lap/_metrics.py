@@ -67,7 +67,7 @@ def check_names(metrics: Iterable[Any], own: Iterable[Any]) -> None:
             if name in reserved:
                 raise ValueError(
                     f"The logs of a LeastActionModel keep {', '.join(reserved)} for "
-                    f"its own values. Received: a metric, or the loss of an output, "
+                    "its own values. Received: a metric, or the loss of an output, "
                     f"that is logged as {name!r}. Give the metric another name=, or "
                     "the output another name or key: Keras logs the loss of an output "
                     "'task' as 'task_loss'."

@@ -28,8 +28,7 @@ class MultiplierUpdate(keras.callbacks.Callback):
     Source: the method of multipliers, Karkar et al., arXiv 2009.08372, section 4.
 
     Args:
-        tau: Step size τ, a finite number of at least 0; 0 keeps λ constant.
-            Defaults to 1.
+        tau: Step size τ, from 0, which keeps λ constant, to 1e30. Defaults to 1.
         every: Optimizer steps between two updates, at least 1. Defaults to 1.
         loss: `"batch"`, the task loss of the batch at which the update is due, or
             `"mean"`, the mean over the batches since the last update. Defaults to
@@ -54,8 +53,7 @@ class MultiplierUpdate(keras.callbacks.Callback):
             "every", every, 1, "Use 1 to update λ at every optimizer step."
         )
         self.loss = choice("loss", loss, ("batch", "mean"))
-        self._warned = False
-        self._skipped_before: float | None = None
+        self._warned = self._begun = False
 
     def set_model(self, model: Any) -> None:
         """Checks the model; Keras calls this before training begins."""
@@ -70,7 +68,8 @@ class MultiplierUpdate(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Hands the schedule to the model."""
-        self._warned, self._skipped_before = False, None
+        self._warned = self._begun = False
+        self._skipped_before = _replicas.read(self.model.ascent.skipped)
         if _replicas.read(self.model.ascent.every) > 0:
             raise ValueError(
                 "Only one MultiplierUpdate can set the schedule of a training. "
@@ -82,8 +81,9 @@ class MultiplierUpdate(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Notes the updates that an earlier training has skipped."""
-        # Not when training begins: a callback after this one may restore them then.
-        if self._skipped_before is None:
+        # Again: a callback after this one may have restored them as training began.
+        if not self._begun:
+            self._begun = True
             self._skipped_before = _replicas.read(self.model.ascent.skipped)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
@@ -96,8 +96,8 @@ class MultiplierUpdate(keras.callbacks.Callback):
         self.model.ascent.stop()
 
     def _warn_if_skipped(self) -> None:
-        ascent, before = self.model.ascent, self._skipped_before
-        if self._warned or before is None or _replicas.read(ascent.skipped) <= before:
+        ascent = self.model.ascent
+        if self._warned or _replicas.read(ascent.skipped) <= self._skipped_before:
             return
         self._warned = True
         warnings.warn(

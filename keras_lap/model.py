@@ -108,7 +108,6 @@ class LeastActionModel(keras.Model):
         self._transport_cost = keras.metrics.Mean(name="transport_cost")
         self._block_costs = BlockCosts(len(report))
         self._multiplier = Latest(name="multiplier")
-        self._own_metrics = (self._task_loss, self._transport_cost, self._multiplier)
         # Built here and not at the first batch: BackupAndRestore needs it.
         self.built = True
 
@@ -183,7 +182,7 @@ class LeastActionModel(keras.Model):
         """As in `keras.Model`; refuses processes and metrics in each other's way."""
         _replicas.check_processes()
         if not _BUILDS_LATE:
-            check_names(self.metrics, self._own_metrics)
+            self._check_names()
         return super().make_train_function(force)
 
     def train_step(self, *args: Any, **kwargs: Any) -> Any:
@@ -191,7 +190,7 @@ class LeastActionModel(keras.Model):
         with self._steps.within(training=True):
             result = super().train_step(*args, **kwargs)
         if _BUILDS_LATE:
-            check_names(self.metrics, self._own_metrics)
+            self._check_names()
         return result
 
     def test_step(self, *args: Any, **kwargs: Any) -> Any:
@@ -254,6 +253,10 @@ class LeastActionModel(keras.Model):
         if not measured:
             del result[self._transport_cost.name], result[self._multiplier.name]
         return result
+
+    def _check_names(self) -> None:
+        own = self._task_loss, self._transport_cost, self._multiplier
+        check_names(self.metrics, own)
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """As `keras.Model.save`; what cannot be saved leaves no half a file.
