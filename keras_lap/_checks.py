@@ -31,6 +31,27 @@ def finite_number(argument: str, value: Any, bound: str, advice: str) -> float:
     )
 
 
+def within(argument: str, value: float, low: float, high: float, why: str) -> float:
+    """Returns `value` if it lies from `low` to `high`.
+
+    Args:
+        argument: Name of the argument, for the message.
+        value: A number.
+        low: The least value.
+        high: The greatest value.
+        why: What these bounds are, one sentence.
+
+    Raises:
+        ValueError: If it does not.
+    """
+    if low <= value <= high:
+        return value
+    raise ValueError(
+        f"{argument} must lie between {low:g} and {high:g}. Received: "
+        f"{argument}={value!r}. {why}"
+    )
+
+
 def whole_number(argument: str, value: Any, minimum: int, advice: str) -> int:
     """Returns `value` as an int if it is a whole number of at least `minimum`.
 

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from keras_lap import _replicas
-from keras_lap._checks import choice, finite_number, whole_number
+from keras_lap._checks import choice, finite_number, whole_number, within
 from keras_lap.model import LeastActionModel
 from keras_lap.transport._monitor import TransportMonitor
 
@@ -28,8 +28,7 @@ class MultiplierUpdate(keras.callbacks.Callback):
     Source: the method of multipliers, Karkar et al., arXiv 2009.08372, section 4.
 
     Args:
-        tau: Step size τ, a finite number of at least 0; 0 keeps λ constant.
-            Defaults to 1.
+        tau: Step size τ, from 0, which keeps λ constant, to 1e30. Defaults to 1.
         every: Optimizer steps between two updates, at least 1. Defaults to 1.
         loss: `"batch"`, the task loss of the batch at which the update is due, or
             `"mean"`, the mean over the batches since the last update. Defaults to
@@ -37,6 +36,7 @@ class MultiplierUpdate(keras.callbacks.Callback):
 
     Raises:
         ValueError: If an argument is outside the values above.
+            When training begins, if the training has another `MultiplierUpdate`.
         TypeError: When training begins, if the model is not a `LeastActionModel`.
 
     Example:
@@ -46,14 +46,14 @@ class MultiplierUpdate(keras.callbacks.Callback):
 
     def __init__(self, tau: float = 1.0, every: int = 1, loss: str = "batch"):
         super().__init__()
-        self.tau = finite_number(
-            "tau", tau, ">= 0", "Use 0 to keep the multiplier constant."
-        )
+        advice = "Use 0 to keep the multiplier constant."
+        self.tau = finite_number("tau", tau, ">= 0", advice)
+        within("tau", self.tau, 0.0, 1e30, f"λ is a float32 number. {advice}")
         self.every = whole_number(
             "every", every, 1, "Use 1 to update λ at every optimizer step."
         )
         self.loss = choice("loss", loss, ("batch", "mean"))
-        self._warned = False
+        self._warned = self._begun = False
 
     def set_model(self, model: Any) -> None:
         """Checks the model; Keras calls this before training begins."""
@@ -68,10 +68,23 @@ class MultiplierUpdate(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Hands the schedule to the model."""
-        self._warned = False
+        self._warned = self._begun = False
+        self._skipped_before = _replicas.read(self.model.ascent.skipped)
+        if _replicas.read(self.model.ascent.every) > 0:
+            raise ValueError(
+                "Only one MultiplierUpdate can set the schedule of a training. "
+                "Received: another one before this one, whose training has not ended. "
+                "Leave one of them out of callbacks=[...]."
+            )
         batches = self.every * _batches_per_step(self.model.optimizer)
         self.model.ascent.start(self.tau, batches, averaged=self.loss == "mean")
-        self._skipped_before = _replicas.read(self.model.ascent.skipped)
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        """Notes the updates that an earlier training has skipped."""
+        # Again: a callback after this one may have restored them as training began.
+        if not self._begun:
+            self._begun = True
+            self._skipped_before = _replicas.read(self.model.ascent.skipped)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Warns once if an update was skipped."""

@@ -68,6 +68,44 @@ class Energy(abc.ABC):
         return f"{type(self).__name__}({arguments})"
 
 
+def deserialize(
+    config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+) -> Energy:
+    """Rebuilds an energy from what `keras.saving.serialize_keras_object` returned.
+
+    Args:
+        config: The energy as a file of a model holds it.
+        custom_objects: Classes by name, beside those registered with Keras.
+
+    Returns:
+        The energy.
+
+    Raises:
+        ValueError: If its class is not registered.
+    """
+    try:
+        return keras.saving.deserialize_keras_object(
+            config, custom_objects=custom_objects
+        )
+    except TypeError as error:
+        name, registered = config["class_name"], config["registered_name"]
+        if keras.saving.get_registered_object(registered, custom_objects) is not None:
+            raise
+        package = registered.rpartition(">")[0]
+        register = "@keras.saving.register_keras_serializable"
+        raise ValueError(
+            f"The model in this file was trained with the energy {name}, which Keras "
+            f"cannot find: no class is registered as {registered!r}. Pass "
+            f"custom_objects={{{registered!r}: {name}}} to keras.saving.load_model, "
+            + (
+                f"or import the module that registers it by {register}({package!r})."
+                if package
+                else f"and decorate the class by {register}('my_project') before it "
+                "is saved again."
+            )
+        ) from error
+
+
 @keras.saving.register_keras_serializable("keras_lap")
 class DisplacementEnergy(Energy):
     r"""The p-th power of the length of a displacement; kinetic energy for p = 2.

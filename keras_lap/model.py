@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -13,7 +9,8 @@ import numpy as np
 from keras import ops
 
 from keras_lap import _replicas, energies
-from keras_lap._metrics import BlockCosts
+from keras_lap._metrics import BlockCosts, Latest, check_names
+from keras_lap._steps import Step, Steps
 from keras_lap.blocks import (
     BlockReport,
     ResidualBlock,
@@ -27,28 +24,8 @@ from keras_lap.objective import block_costs, energy_term, total_cost
 # PyTorch's backward pass reads λ where torch.compile finds it, so λ must not change in
 # place before. JAX hands λ on from compute_loss and from nowhere later.
 _RAISES_LATE = keras.backend.backend() == "torch"
-
-
-@dataclass
-class _Step:
-    """What the pieces of one training or test step tell each other."""
-
-    training: bool
-    costs: list[Any] = field(default_factory=list)
-    cost: Any = None
-    task_loss: Any = None
-    task_only: bool = False
-
-
-class _Latest(keras.metrics.Mean):
-    """A metric that reports the last value instead of the mean.
-
-    A `Mean` underneath, so that replicas of one value add up to that value.
-    """
-
-    def update_state(self, value: Any) -> None:
-        self.total.assign(ops.cast(value, self.dtype))
-        self.count.assign(1.0)
+# TensorFlow's trainer knows its metrics once the first step is traced, not before.
+_BUILDS_LATE = keras.backend.backend() == "tensorflow"
 
 
 @keras.saving.register_keras_serializable("keras_lap")
@@ -64,7 +41,9 @@ class LeastActionModel(keras.Model):
 
     The logs of `fit` hold `loss` (the objective), `task_loss` (L), `transport_cost`
     (C), `multiplier` (λ) and the compiled metrics; on validation data `val_loss`,
-    `val_task_loss` and the metrics of the bare network.
+    `val_task_loss` and the metrics of the bare network. A callback that monitors one
+    of ours, as `keras.callbacks.EarlyStopping("val_task_loss", mode="min")` does, must
+    be told whether less is better.
 
     Source: Karkar et al., *A Principle of Least Action for the Training of Neural
     Networks*, ECML PKDD 2020, arXiv 2009.08372.
@@ -73,12 +52,14 @@ class LeastActionModel(keras.Model):
         network: The `keras.Model` to train, in place.
         energy: Exponent p > 1 of a `keras_lap.energies.DisplacementEnergy`, or any
             `keras_lap.energies.Energy`. Defaults to 2, kinetic energy.
-        initial_multiplier: λ_0 > 0. The smaller, the more the energy weighs.
-            Defaults to 1.
+        initial_multiplier: λ_0 > 0, from 1e-30 to 1e30. The smaller, the more the
+            energy weighs. Defaults to 1.
         blocks: Which blocks count; see `keras_lap.find_residual_blocks`. Defaults
             to `"auto"`, all of them.
         include_projections: Whether blocks whose shortcut changes the shape count,
             from the projected input on. Defaults to False.
+        max_multiplier: At which λ the ascent stops, at least `initial_multiplier`.
+            Defaults to None, no bound.
         **kwargs: `name` and other arguments of `keras.Model`.
 
     Raises:
@@ -103,10 +84,11 @@ class LeastActionModel(keras.Model):
         initial_multiplier: float = 1.0,
         blocks: Selection = "auto",
         include_projections: bool = False,
+        max_multiplier: float | None = None,
         **kwargs: Any,
     ):
         energy = energies.get(energy)
-        ascent = MultiplierAscent(initial_multiplier)
+        ascent = MultiplierAscent(initial_multiplier, max_multiplier)
         report = find_residual_blocks(network, blocks, include_projections)
         _check_not_empty(report)
         # The network converts its inputs itself: cast here as well, they would reach
@@ -121,13 +103,23 @@ class LeastActionModel(keras.Model):
         self._selects_all = isinstance(blocks, str)
         self._report = report
         self._record = DisplacementRecorder(network, report)
-        self._steps = threading.local()
+        self._steps = Steps()
         self._task_loss = keras.metrics.Mean(name="task_loss")
         self._transport_cost = keras.metrics.Mean(name="transport_cost")
         self._block_costs = BlockCosts(len(report))
-        self._multiplier = _Latest(name="multiplier")
+        self._multiplier = Latest(name="multiplier")
         # Built here and not at the first batch: BackupAndRestore needs it.
         self.built = True
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "network" and getattr(self, name, value) is not value:
+            raise AttributeError(
+                "The network of a LeastActionModel cannot be exchanged: its blocks, "
+                "its optimizer and what was compiled belong to the one it has. "
+                f"Received: network={value!r}. Wrap the other network in a model of "
+                "its own: keras_lap.LeastActionModel(network)."
+            )
+        super().__setattr__(name, value)
 
     @property
     def block_report(self) -> BlockReport:
@@ -187,18 +179,23 @@ class LeastActionModel(keras.Model):
         return history
 
     def make_train_function(self, force: bool = False) -> Any:
-        """As in `keras.Model`; refuses processes that would not train together."""
+        """As in `keras.Model`; refuses processes and metrics in each other's way."""
         _replicas.check_processes()
+        if not _BUILDS_LATE:
+            self._check_names()
         return super().make_train_function(force)
 
     def train_step(self, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.train_step`, with displacement recording switched on."""
-        with self._within(_Step(training=True)):
-            return super().train_step(*args, **kwargs)
+        with self._steps.within(training=True):
+            result = super().train_step(*args, **kwargs)
+        if _BUILDS_LATE:
+            self._check_names()
+        return result
 
     def test_step(self, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.test_step`, on the bare network."""
-        with self._within(_Step(training=False)):
+        with self._steps.within(training=False):
             return super().test_step(*args, **kwargs)
 
     def compute_loss(
@@ -224,12 +221,14 @@ class LeastActionModel(keras.Model):
         own = _replicas.own_mean(task_loss)
         self._task_loss.update_state(own, sample_weight=batch_size)
         if step.training:
-            added.append(energy_term(step.cost, self.ascent.value()))
             self._transport_cost.update_state(step.cost, sample_weight=batch_size)
             self._block_costs.update_state(step.costs, sample_weight=batch_size)
-            step.task_loss = _replicas.batch_mean(own, batch_size)
-            if not _RAISES_LATE:
-                self._raise_multiplier(step)
+            if step.multiplier is None:  # else a subclass asks again in the same step
+                step.multiplier = self.ascent.value()
+                step.task_loss = _replicas.batch_mean(own, batch_size)
+                if not _RAISES_LATE:
+                    self._raise_multiplier(step)
+            added.append(energy_term(step.cost, step.multiplier))
         # Keras's own way of adding up, so that it stays right under its strategies
         # and evaluation equals that of the bare network to the last bit.
         added = [self._aggregate_additional_loss(loss) for loss in added]
@@ -242,7 +241,7 @@ class LeastActionModel(keras.Model):
             self._raise_multiplier(step)
         return super().compute_metrics(*args, **kwargs)
 
-    def _raise_multiplier(self, step: _Step) -> None:
+    def _raise_multiplier(self, step: Step) -> None:
         self._multiplier.update_state(self.ascent.step(step.task_loss))
 
     def get_metrics_result(self) -> dict[str, Any]:
@@ -254,6 +253,10 @@ class LeastActionModel(keras.Model):
         if not measured:
             del result[self._transport_cost.name], result[self._multiplier.name]
         return result
+
+    def _check_names(self) -> None:
+        own = self._task_loss, self._transport_cost, self._multiplier
+        check_names(self.metrics, own)
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """As `keras.Model.save`; what cannot be saved leaves no half a file.
@@ -269,6 +272,11 @@ class LeastActionModel(keras.Model):
         if _replicas.writes_files():
             super().save_weights(*args, **kwargs)
 
+    def export(self, *args: Any, **kwargs: Any) -> None:
+        """As `keras.Model.export`, of the bare network, which is what predicts."""
+        if _replicas.writes_files():
+            self.network.export(*args, **kwargs)
+
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, for saving."""
         serialize = keras.saving.serialize_keras_object
@@ -279,6 +287,7 @@ class LeastActionModel(keras.Model):
             "initial_multiplier": self.ascent.initial_multiplier,
             "blocks": "auto" if self._selects_all else self._report.selection,
             "include_projections": self.include_projections,
+            "max_multiplier": self.ascent.max_multiplier,
         }
 
     @classmethod
@@ -286,25 +295,16 @@ class LeastActionModel(keras.Model):
         cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
     ) -> LeastActionModel:
         """Rebuilds the model from what `get_config` returned."""
-        config = dict(config)
-        for key in ("network", "energy"):
-            config[key] = keras.saving.deserialize_keras_object(
-                config[key], custom_objects=custom_objects
-            )
-        return cls(**config)
+        network = keras.saving.deserialize_keras_object(
+            config["network"], custom_objects=custom_objects
+        )
+        energy = energies.deserialize(config["energy"], custom_objects)
+        return cls(**{**config, "network": network, "energy": energy})
 
     @property
-    def _step(self) -> _Step | None:
+    def _step(self) -> Step | None:
         """The step that this thread is in the middle of, if any."""
-        return getattr(self._steps, "current", None)
-
-    @contextlib.contextmanager
-    def _within(self, step: _Step) -> Iterator[None]:
-        self._steps.current = step
-        try:
-            yield
-        finally:
-            self._steps.current = None
+        return self._steps.current
 
 
 def _check_not_empty(report: BlockReport) -> None:
@@ -317,7 +317,7 @@ def _check_not_empty(report: BlockReport) -> None:
         )
 
 
-def _check_has_loss(model: LeastActionModel, step: _Step | None) -> None:
+def _check_has_loss(model: LeastActionModel, step: Step | None) -> None:
     if model.loss is None and step is not None and step.training:
         raise ValueError(
             "Least action needs a task: the model was compiled without a loss. "

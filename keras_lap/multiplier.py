@@ -12,9 +12,13 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_lap._checks import finite_number
+from keras_lap._checks import finite_number, within
 
 _STATE = ("multiplier", "steps", "loss_sum", "skipped")
+_LEAST, _GREATEST = 1e-30, 1e30
+_WHY = (
+    "λ is a float32 number, which ends at 1e-38 and 1e38, and C/λ has to stay finite."
+)
 
 
 @keras.saving.register_keras_serializable("keras_lap")
@@ -29,18 +33,26 @@ class MultiplierAscent(keras.layers.Layer):
     Source: Karkar et al., arXiv 2009.08372, section 4.
 
     Args:
-        initial_multiplier: λ_0, a finite number above 0. Defaults to 1.
+        initial_multiplier: λ_0, a number from 1e-30 to 1e30. Defaults to 1.
+        max_multiplier: At which λ the ascent stops, from λ_0 to 1e30; None for no
+            bound. Defaults to None.
         **kwargs: `name` and other arguments of `keras.layers.Layer`.
 
     Attributes:
         multiplier: λ, scalar float32 `keras.Variable`.
         skipped: How many updates were left out, scalar `keras.Variable`.
+        every: Batches between two updates, scalar `keras.Variable`; 0 while λ holds.
 
     Raises:
-        ValueError: If `initial_multiplier` is not a finite number above 0.
+        ValueError: If an argument is outside the values above.
     """
 
-    def __init__(self, initial_multiplier: float = 1.0, **kwargs: Any):
+    def __init__(
+        self,
+        initial_multiplier: float = 1.0,
+        max_multiplier: float | None = None,
+        **kwargs: Any,
+    ):
         kwargs.setdefault("name", "multiplier_ascent")
         super().__init__(**kwargs)
         self.initial_multiplier = finite_number(
@@ -49,12 +61,14 @@ class MultiplierAscent(keras.layers.Layer):
             "> 0",
             "Small values weigh the energy more: 1 is a start, 5 a gentler one.",
         )
+        within("initial_multiplier", self.initial_multiplier, _LEAST, _GREATEST, _WHY)
+        self.max_multiplier = _bound(max_multiplier, self.initial_multiplier)
         self.multiplier = self._scalar("multiplier", self.initial_multiplier)
         self.loss_sum = self._scalar("loss_sum", 0.0)
         self.steps = self._scalar("steps", 0)
         self.skipped = self._scalar("skipped", 0)
         self._tau = self._scalar("tau", 0.0)
-        self._every = self._scalar("every", 0)
+        self.every = self._scalar("every", 0)
         self._averaged = self._scalar("averaged", 0)
         self.built = True
 
@@ -85,7 +99,7 @@ class MultiplierAscent(keras.layers.Layer):
                 one instead of the loss of its own batch.
         """
         self._tau.assign(tau)
-        self._every.assign(every)
+        self.every.assign(every)
         self._averaged.assign(int(averaged))
 
     def stop(self) -> None:
@@ -106,14 +120,16 @@ class MultiplierAscent(keras.layers.Layer):
             λ after the step, scalar float32 tensor.
         """
         loss = ops.cast(ops.stop_gradient(task_loss), "float32")
-        scheduled = self._every > 0
+        scheduled = self.every > 0
         steps = self.steps + ops.cast(scheduled, "int32")
         loss_sum = self.loss_sum + ops.where(scheduled, loss, 0.0)
-        due = ops.logical_and(scheduled, steps >= self._every)
+        due = ops.logical_and(scheduled, steps >= self.every)
         mean = loss_sum / ops.cast(ops.maximum(steps, 1), "float32")
         raised = self.multiplier + self._tau * ops.where(self._averaged > 0, mean, loss)
         # A negative task loss lowers λ; at zero the objective would change its sign.
         valid = ops.logical_and(ops.isfinite(raised), raised > 0)
+        if self.max_multiplier is not None:
+            raised = ops.minimum(raised, self.max_multiplier)
         self.multiplier.assign(
             ops.where(ops.logical_and(due, valid), raised, self.multiplier.value)
         )
@@ -134,9 +150,31 @@ class MultiplierAscent(keras.layers.Layer):
 
     def load_own_variables(self, store: Any) -> None:
         """Restores what `save_own_variables` wrote."""
-        for name in _STATE:
-            getattr(self, name).assign(store[name])
+        try:
+            values = {name: store[name] for name in _STATE}
+        except KeyError as error:
+            raise ValueError(
+                "The file holds no multiplier: it was not saved by a LeastActionModel. "
+                "The weights of a network alone are loaded by "
+                "model.network.load_weights(path)."
+            ) from error
+        for name, value in values.items():
+            getattr(self, name).assign(value)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, for saving."""
-        return {**super().get_config(), "initial_multiplier": self.initial_multiplier}
+        return {
+            **super().get_config(),
+            "initial_multiplier": self.initial_multiplier,
+            "max_multiplier": self.max_multiplier,
+        }
+
+
+def _bound(value: Any, initial: float) -> float | None:
+    """Returns `max_multiplier` if λ can rise from `initial` to it."""
+    if value is None:
+        return None
+    advice = "Use None to let the multiplier rise without bound."
+    bound = finite_number("max_multiplier", value, "> 0", advice)
+    why = f"The multiplier starts at initial_multiplier={initial!r}. {advice}"
+    return within("max_multiplier", bound, initial, _GREATEST, why)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import keras
 from keras import ops
 
 from keras_lap.energies import Energy
@@ -80,4 +81,7 @@ def energy_term(cost: Any, multiplier: Any) -> Any:
     Returns:
         A scalar tensor.
     """
-    return cost / ops.cast(multiplier, cost.dtype)
+    # In half precision λ itself would be infinite from 65504 on.
+    dtype = keras.backend.standardize_dtype(cost.dtype)
+    dtype = keras.backend.result_type(dtype, "float32")
+    return ops.cast(cost, dtype) / ops.cast(multiplier, dtype)
