@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV ?= .venv
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet
 BACKENDS ?= tensorflow jax torch
+# How many of lint and the backends' tests run side by side; each prints when it ends.
+JOBS ?= 2
 
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 export HYPOTHESIS_STORAGE_DIRECTORY ?= $(VENV)/.hypothesis
@@ -18,7 +20,8 @@ DISTRIBUTED := keras-nightly 'torch>=2.6,<2.14' numpy hypothesis 'pytest>=8'
 quickstart: $(VENV)/.quickstart
 	KERAS_BACKEND=$${KERAS_BACKEND:-jax} $(VENV)/bin/python examples/quickstart.py $(ARGS)
 
-test: lint $(BACKENDS:%=test-%) test-distributed
+test:
+	$(MAKE) --jobs=$(JOBS) --output-sync=target lint $(BACKENDS:%=test-%) test-distributed
 	@echo "Passed on: $(BACKENDS), and on PyTorch in two processes"
 
 lint: $(VENV)/.test
