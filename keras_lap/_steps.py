@@ -16,6 +16,7 @@ class Step:
     training: bool
     costs: list[Any] = field(default_factory=list)
     cost: Any = None
+    unit_cost: Any = None
     multiplier: Any = None
     task_loss: Any = None
     task_only: bool = False

@@ -19,7 +19,7 @@ from keras_lap.blocks import (
 )
 from keras_lap.displacements import DisplacementRecorder
 from keras_lap.multiplier import MultiplierAscent
-from keras_lap.objective import block_costs, energy_term, total_cost
+from keras_lap.objective import block_costs, energy_term, total_cost, unit_cost
 
 # PyTorch's backward pass reads λ where torch.compile finds it, so λ must not change in
 # place before. JAX hands λ on from compute_loss and from nowhere later.
@@ -53,7 +53,9 @@ class LeastActionModel(keras.Model):
         energy: Exponent p > 1 of a `keras_lap.energies.DisplacementEnergy`, or any
             `keras_lap.energies.Energy`. Defaults to 2, kinetic energy.
         initial_multiplier: λ_0 > 0, from 1e-30 to 1e30. The smaller, the more the
-            energy weighs. Defaults to 1.
+            energy weighs. Or `"auto"`: the first training step chooses, and switches
+            the energy off where the network starts frugal; see
+            `keras_lap.multiplier.MultiplierAscent.choose`. Defaults to 1.
         blocks: Which blocks count; see `keras_lap.find_residual_blocks`. Defaults
             to `"auto"`, all of them.
         include_projections: Whether blocks whose shortcut changes the shape count,
@@ -81,7 +83,7 @@ class LeastActionModel(keras.Model):
         self,
         network: keras.Model,
         energy: float | energies.Energy = 2.0,
-        initial_multiplier: float = 1.0,
+        initial_multiplier: float | str = 1.0,
         blocks: Selection = "auto",
         include_projections: bool = False,
         max_multiplier: float | None = None,
@@ -133,7 +135,7 @@ class LeastActionModel(keras.Model):
 
     @property
     def multiplier(self) -> keras.Variable:
-        """λ, a scalar non-trainable variable, saved with the model."""
+        """λ, a scalar non-trainable variable, saved; 0 until `"auto"` has chosen."""
         return self.ascent.multiplier
 
     @property
@@ -167,6 +169,8 @@ class LeastActionModel(keras.Model):
         step.costs = block_costs(displacements, self.energy)
         # Not by `add_loss`: the replicas of TensorFlow's strategies share its list.
         step.cost = total_cost(step.costs)
+        if self.ascent.is_automatic:
+            step.unit_cost = unit_cost(displacements, self.energy)
         return outputs
 
     def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
@@ -224,7 +228,7 @@ class LeastActionModel(keras.Model):
             self._transport_cost.update_state(step.cost, sample_weight=batch_size)
             self._block_costs.update_state(step.costs, sample_weight=batch_size)
             if step.multiplier is None:  # else a subclass asks again in the same step
-                step.multiplier = self.ascent.value()
+                step.multiplier = self._multiplier_before(step, batch_size)
                 step.task_loss = _replicas.batch_mean(own, batch_size)
                 if not _RAISES_LATE:
                     self._raise_multiplier(step)
@@ -241,8 +245,15 @@ class LeastActionModel(keras.Model):
             self._raise_multiplier(step)
         return super().compute_metrics(*args, **kwargs)
 
+    def _multiplier_before(self, step: Step, batch_size: Any) -> Any:
+        if not self.ascent.is_automatic:
+            return self.ascent.value()
+        cost = _replicas.batch_mean(step.cost, batch_size)
+        return self.ascent.choose(cost, step.unit_cost, len(step.costs))
+
     def _raise_multiplier(self, step: Step) -> None:
-        self._multiplier.update_state(self.ascent.step(step.task_loss))
+        raised = self.ascent.step(step.task_loss, step.multiplier)
+        self._multiplier.update_state(raised)
 
     def get_metrics_result(self) -> dict[str, Any]:
         """As in `keras.Model`; C and λ only where training has measured them."""

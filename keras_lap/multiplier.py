@@ -14,8 +14,12 @@ from keras import ops
 
 from keras_lap._checks import finite_number, within
 
+AUTO = "auto"
+
 _STATE = ("multiplier", "steps", "loss_sum", "skipped")
-_LEAST, _GREATEST = 1e-30, 1e30
+_RANGE = _LEAST, _GREATEST = 1e-30, 1e30
+# Found on ResNet9 and MNIST: docs/results/README.md, "A default to leave alone".
+_WASTEFUL, _WEIGHT_OF_WASTE = 10.0, 0.5
 _WHY = (
     "λ is a float32 number, which ends at 1e-38 and 1e38, and C/λ has to stay finite."
 )
@@ -33,13 +37,14 @@ class MultiplierAscent(keras.layers.Layer):
     Source: Karkar et al., arXiv 2009.08372, section 4.
 
     Args:
-        initial_multiplier: λ_0, a number from 1e-30 to 1e30. Defaults to 1.
+        initial_multiplier: λ_0, a number from 1e-30 to 1e30, or `"auto"`: see `choose`.
+            Defaults to 1.
         max_multiplier: At which λ the ascent stops, from λ_0 to 1e30; None for no
             bound. Defaults to None.
         **kwargs: `name` and other arguments of `keras.layers.Layer`.
 
     Attributes:
-        multiplier: λ, scalar float32 `keras.Variable`.
+        multiplier: λ, scalar float32 `keras.Variable`; 0 until `"auto"` has chosen.
         skipped: How many updates were left out, scalar `keras.Variable`.
         every: Batches between two updates, scalar `keras.Variable`; 0 while λ holds.
 
@@ -49,21 +54,17 @@ class MultiplierAscent(keras.layers.Layer):
 
     def __init__(
         self,
-        initial_multiplier: float = 1.0,
+        initial_multiplier: float | str = 1.0,
         max_multiplier: float | None = None,
         **kwargs: Any,
     ):
         kwargs.setdefault("name", "multiplier_ascent")
         super().__init__(**kwargs)
-        self.initial_multiplier = finite_number(
-            "initial_multiplier",
-            initial_multiplier,
-            "> 0",
-            "Small values weigh the energy more: 1 is a start, 5 a gentler one.",
-        )
-        within("initial_multiplier", self.initial_multiplier, _LEAST, _GREATEST, _WHY)
-        self.max_multiplier = _bound(max_multiplier, self.initial_multiplier)
-        self.multiplier = self._scalar("multiplier", self.initial_multiplier)
+        self.initial_multiplier = _start(initial_multiplier)
+        # No λ is 0, so 0 says that the first step has to choose; it is saved as such.
+        first = 0.0 if self.is_automatic else float(self.initial_multiplier)
+        self.max_multiplier = _bound(max_multiplier, max(first, _LEAST))
+        self.multiplier = self._scalar("multiplier", first)
         self.loss_sum = self._scalar("loss_sum", 0.0)
         self.steps = self._scalar("steps", 0)
         self.skipped = self._scalar("skipped", 0)
@@ -106,7 +107,44 @@ class MultiplierAscent(keras.layers.Layer):
         """Holds λ where it is until `start` is called again."""
         self.start(tau=0.0, every=0, averaged=False)
 
-    def step(self, task_loss: Any) -> Any:
+    @property
+    def is_automatic(self) -> bool:
+        """Whether the first training step chooses λ_0."""
+        return self.initial_multiplier == AUTO
+
+    def choose(self, cost: Any, unit_cost: Any, blocks: int) -> Any:
+        """λ now; in the first step under `"auto"` the λ_0 that fits the batch.
+
+        ``λ_0 = C_1/2K if C > 10·C_1 else 1e30``, where C_1 is what the K blocks would
+        cost if each moved every number of its state by one. The start of a network
+        that costs ten times as much wastes action, and the energy mends it. Well
+        initialised or normalised branches move by about one; there the energy was
+        measured to harm or to do nothing, and 1e30 switches it off. The rule is
+        empirical: `docs/results` holds the study. It takes for granted that states
+        are scaled to about one, as normalisation and standardised inputs do.
+
+        Args:
+            cost: Transport cost C of the batch, scalar tensor; of the whole batch if
+                several replicas share it.
+            unit_cost: C_1 under the same energy, scalar tensor.
+            blocks: Their number K.
+
+        Returns:
+            λ before the step, scalar float32 tensor.
+        """
+        cost, unit = ops.cast(cost, "float32"), ops.cast(unit_cost, "float32")
+        chosen = ops.where(
+            cost > _WASTEFUL * unit, _WEIGHT_OF_WASTE * unit / blocks, _GREATEST
+        )
+        chosen = ops.stop_gradient(ops.clip(chosen, _LEAST, self._greatest))
+        now = self.value()
+        return ops.where(now > 0, now, chosen)
+
+    @property
+    def _greatest(self) -> float:
+        return _GREATEST if self.max_multiplier is None else self.max_multiplier
+
+    def step(self, task_loss: Any, multiplier: Any = None) -> Any:
         """Counts one batch and raises λ if an update is due.
 
         An update that would make λ infinite, NaN or not positive is left out and
@@ -115,24 +153,24 @@ class MultiplierAscent(keras.layers.Layer):
         Args:
             task_loss: Task loss of the batch, scalar tensor; of the whole batch if
                 several replicas share it.
+            multiplier: λ before the step, from `choose`. Defaults to what it is.
 
         Returns:
             λ after the step, scalar float32 tensor.
         """
+        before = self.multiplier.value if multiplier is None else multiplier
         loss = ops.cast(ops.stop_gradient(task_loss), "float32")
         scheduled = self.every > 0
         steps = self.steps + ops.cast(scheduled, "int32")
         loss_sum = self.loss_sum + ops.where(scheduled, loss, 0.0)
         due = ops.logical_and(scheduled, steps >= self.every)
         mean = loss_sum / ops.cast(ops.maximum(steps, 1), "float32")
-        raised = self.multiplier + self._tau * ops.where(self._averaged > 0, mean, loss)
+        raised = before + self._tau * ops.where(self._averaged > 0, mean, loss)
         # A negative task loss lowers λ; at zero the objective would change its sign.
         valid = ops.logical_and(ops.isfinite(raised), raised > 0)
         if self.max_multiplier is not None:
             raised = ops.minimum(raised, self.max_multiplier)
-        self.multiplier.assign(
-            ops.where(ops.logical_and(due, valid), raised, self.multiplier.value)
-        )
+        self.multiplier.assign(ops.where(ops.logical_and(due, valid), raised, before))
         spoilt = ops.logical_and(due, ops.logical_not(valid))
         self.skipped.assign(self.skipped + ops.cast(spoilt, "int32"))
         self.steps.assign(ops.where(due, 0, steps))
@@ -168,6 +206,18 @@ class MultiplierAscent(keras.layers.Layer):
             "initial_multiplier": self.initial_multiplier,
             "max_multiplier": self.max_multiplier,
         }
+
+
+def _start(value: Any) -> float | str:
+    """Returns `initial_multiplier` if it is `"auto"` or a λ that float32 can hold."""
+    if isinstance(value, str) and value == AUTO:
+        return AUTO
+    name = "initial_multiplier"
+    advice = (
+        "Small values weigh the energy more: 1 is a start, 5 a gentler one. "
+        'Or pass "auto", and the first training step chooses.'
+    )
+    return within(name, finite_number(name, value, "> 0", advice), *_RANGE, _WHY)
 
 
 def _bound(value: Any, initial: float) -> float | None:

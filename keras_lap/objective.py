@@ -60,6 +60,20 @@ def total_cost(costs: list[Any]) -> Any:
     return sum(costs[1:], start=costs[0])
 
 
+def unit_cost(displacements: Iterable[Any], energy: Energy) -> Any:
+    """Computes C as if every number of every state moved by one: C's own unit.
+
+    Args:
+        displacements: One tensor of shape `(batch, ...)` per block; their values do
+            not matter.
+        energy: What one displacement costs.
+
+    Returns:
+        A scalar tensor.
+    """
+    return transport_cost([ops.ones_like(each) for each in displacements], energy)
+
+
 def _scalar(cost: Any, energy: Energy) -> Any:
     cost = ops.convert_to_tensor(cost)
     if len(cost.shape) > 0:
