@@ -56,6 +56,13 @@ def test_fixed_values_are_fixed():
     assert hp.values == {"tau": 0.0, "p": 2.0, "initial_multiplier": 5.0, "every": 3}
 
 
+def test_an_automatic_multiplier_is_that_of_every_trial():
+    space, hp = space_of(tau=1.0, initial_multiplier="auto")
+    assert type(space["initial_multiplier"]).__name__ == "Fixed"
+    model = LeastActionHyperModel(build, 1.0, 2.0, "auto").build(hp)
+    assert model.get_config()["initial_multiplier"] == "auto"
+
+
 def test_what_is_not_given_is_not_searched():
     space, _ = space_of(tau=1.0, p=2.0)
     assert list(space) == ["tau", "p"]

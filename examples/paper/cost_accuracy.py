@@ -1,8 +1,7 @@
 """Transport cost against test accuracy over many plainly trained networks.
 
 The slides read a low-energy bias from such pictures: among plainly trained networks,
-those that move their data less would be the more accurate ones. The small preset has
-MNIST only.
+those that move their data less would be the more accurate ones.
 
     python examples/paper/cost_accuracy.py --preset small
     python examples/paper/cost_accuracy.py --report
@@ -66,7 +65,10 @@ PRESETS = {
     ),
     "small": study(
         8,
-        ((Data("mnist", 100, test_size=500), Training(20, 50)),),
+        (
+            (Data("mnist", 100, test_size=500), Training(20, 50)),
+            (Data("cifar10", 1000, test_size=500), Training(8, 50)),
+        ),
         10,
     ),
 }

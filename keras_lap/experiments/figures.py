@@ -36,7 +36,8 @@ def accuracies(study: Study, results: Results) -> Any:
     labels = [setting.label for setting in study.settings]
     axis.set_xticks(range(len(labels)), labels, rotation=30, ha="right")
     axis.set_ylabel("highest test accuracy (%)")
-    figure.legend(fontsize=8, loc="outside upper center", ncols=len(methods))
+    columns = len(methods) if len(methods) < 4 else 2
+    figure.legend(fontsize=8, loc="outside upper center", ncols=columns)
     return figure
 
 

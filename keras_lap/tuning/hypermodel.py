@@ -63,7 +63,8 @@ class LeastActionHyperModel(keras_tuner.HyperModel):
             is then used.
         tau: τ, at least 0. Defaults to `(0, 0.01, 10.0)`.
         p: Exponent of the energy, above 1. Defaults to `(1.2, 3.0)`.
-        initial_multiplier: λ_0 > 0. Defaults to `None`: that of `LeastActionModel`.
+        initial_multiplier: λ_0 > 0, or `"auto"` for all trials. Defaults to `None`:
+            that of `LeastActionModel`.
         every: s, at least 1. Defaults to `None`: that of `MultiplierUpdate`.
         callbacks: Callbacks of every trial, copied for each, beside those passed to
             `search`.

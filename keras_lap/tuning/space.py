@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_lap._checks import finite_number, is_number, whole_number
+from keras_lap.multiplier import AUTO
 
 Check = Callable[[str, Any], float]
 
@@ -28,11 +29,11 @@ class Dimension:
     """
 
     name: str
-    values: tuple[float, ...]
+    values: tuple[Any, ...]
     is_range: bool = False
     log: bool = False
 
-    def declare(self, hp: Any) -> float:
+    def declare(self, hp: Any) -> Any:
         """Adds the hyperparameter to a search space and returns its value there.
 
         Args:
@@ -74,7 +75,9 @@ def p(given: Any) -> Dimension:
 
 
 def initial_multiplier(given: Any) -> Dimension:
-    """The dimension of λ_0: above 0, logarithmic."""
+    """The dimension of λ_0: above 0, logarithmic; or `"auto"`, fixed."""
+    if isinstance(given, str) and given == AUTO:
+        return Dimension("initial_multiplier", (AUTO,))
     advice = "Small values weigh the energy more: 1 is a start, 5 a gentler one."
     return dimension("initial_multiplier", given, _number("> 0", advice), log=True)
 
