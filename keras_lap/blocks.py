@@ -77,7 +77,7 @@ def find_residual_blocks(
             input, or one of two chosen blocks lies within the other.
         TypeError: If an argument has the wrong type.
 
-    Example:
+    Examples:
         >>> network = keras_lap.networks.resnet9((8, 8, 1), 10, filters=4)
         >>> len(keras_lap.find_residual_blocks(network))
         9

@@ -39,7 +39,7 @@ class MultiplierUpdate(keras.callbacks.Callback):
             When training begins, if the training has another `MultiplierUpdate`.
         TypeError: When training begins, if the model is not a `LeastActionModel`.
 
-    Example:
+    Examples:
         >>> update = keras_lap.callbacks.MultiplierUpdate(tau=1.0, every=5)
         >>> history = model.fit(x, y, verbose=0, callbacks=[update])
     """

@@ -108,7 +108,7 @@ def load(
         TypeError: If an argument is of a wrong type.
         ImportError: If the library that reads the data is not installed.
 
-    Example:
+    Examples:
         >>> data = load("digits", train_size=100, validation_size=200)
         >>> data.train.x.shape
         (100, 8, 8, 1)

@@ -25,7 +25,7 @@ class DisplacementRecorder:
         network: The model that was searched.
         report: Its blocks, from `find_residual_blocks`.
 
-    Example:
+    Examples:
         >>> report = keras_lap.find_residual_blocks(network)
         >>> record = DisplacementRecorder(network, report)
         >>> outputs, displacements = record(images)
@@ -65,7 +65,7 @@ class StateRecorder:
         ValueError: If the states of a block cannot be seen; this can be so inside the
             `call` of a layer.
 
-    Example:
+    Examples:
         >>> report = keras_lap.find_residual_blocks(network)
         >>> record = StateRecorder(network, report)
         >>> outputs, [[(before, after)], *others] = record(images)

@@ -16,6 +16,8 @@ from keras import ops
 
 from keras_lap._checks import choice, finite_number, is_number
 
+__all__ = ["DisplacementEnergy", "Energy"]
+
 
 class Energy(abc.ABC):
     """Base class of energies: a function from a displacement to a scalar.
@@ -25,7 +27,7 @@ class Energy(abc.ABC):
     `keras.saving.register_keras_serializable`, and models that use it can be saved
     and loaded.
 
-    Example:
+    Examples:
         >>> @keras.saving.register_keras_serializable("my_project")
         ... class LogEnergy(keras_lap.energies.Energy):
         ...     def __call__(self, displacement):
@@ -135,7 +137,7 @@ class DisplacementEnergy(Energy):
     Raises:
         ValueError: If an argument is outside the values above.
 
-    Example:
+    Examples:
         >>> energy = keras_lap.energies.DisplacementEnergy(p=2.0)
         >>> float(energy(np.array([[3.0, 4.0]])))
         12.5

@@ -69,7 +69,7 @@ class LeastActionModel(keras.Model):
             the values above.
         TypeError: If an argument has the wrong type.
 
-    Example:
+    Examples:
         >>> network = keras_lap.networks.resnet9((8, 8, 1), 10, filters=4)
         >>> model = keras_lap.LeastActionModel(network, initial_multiplier=5.0)
         >>> model.compile(

@@ -50,7 +50,7 @@ def mean_interval(values: Sequence[float]) -> Interval:
     Returns:
         An `Interval`.
 
-    Example:
+    Examples:
         >>> interval = mean_interval([70.0, 72.0, 74.0])
         >>> round(interval.mean, 1), round(interval.half_width, 1)
         (72.0, 5.0)

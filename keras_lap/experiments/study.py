@@ -256,7 +256,7 @@ class Study:
         seeds: Seeds of the runs.
         keep_states: See `Run`; only the runs of the first seed keep them.
 
-    Example:
+    Examples:
         >>> study = keras_lap.experiments.Study(
         ...     name="first",
         ...     title="A first comparison",

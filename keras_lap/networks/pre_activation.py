@@ -48,7 +48,7 @@ def one_representation_resnet(
     Raises:
         ValueError: If an argument is out of its range.
 
-    Example:
+    Examples:
         >>> network = one_representation_resnet((28, 28, 1), 10, num_blocks=5)
     """
     layers = Layers(batch_norm, time_step, kernel_initializer)
@@ -84,7 +84,7 @@ def resnet9(
     Raises:
         ValueError: If an argument is out of its range.
 
-    Example:
+    Examples:
         >>> network = resnet9((28, 28, 1), 10)
     """
     return one_representation_resnet(
@@ -125,7 +125,7 @@ def resnet(
     Raises:
         ValueError: If an argument is out of its range.
 
-    Example:
+    Examples:
         >>> network = resnet((32, 32, 3), 10, num_blocks=(2, 3, 2))
     """
     layers = Layers(batch_norm, time_step, kernel_initializer)
@@ -170,7 +170,7 @@ def avgpool_resnet(
     Raises:
         ValueError: If an argument is out of its range.
 
-    Example:
+    Examples:
         >>> network = avgpool_resnet((32, 32, 3), 10, filters=32)
     """
     layers = Layers(batch_norm, time_step, kernel_initializer)
@@ -215,7 +215,7 @@ def wide_resnet(
     Raises:
         ValueError: If an argument is out of its range.
 
-    Example:
+    Examples:
         >>> network = wide_resnet((32, 32, 3), 100)
     """
     layers = Layers(batch_norm, time_step, kernel_initializer)

@@ -49,7 +49,7 @@ def resnext29(
     Raises:
         ValueError: If an argument is out of its range.
 
-    Example:
+    Examples:
         >>> network = resnext29((32, 32, 3), 10, cardinality=8)
     """
     layers = Layers(batch_norm, time_step, kernel_initializer)
@@ -102,7 +102,7 @@ def resnext50(
     Raises:
         ValueError: If an argument is out of its range.
 
-    Example:
+    Examples:
         >>> small = resnext50((32, 32, 3), 100)
         >>> large = resnext50((224, 224, 3), 1000, stem="imagenet")
     """

@@ -74,7 +74,7 @@ def analyze(
             model has no residual block, or an argument is outside the values above.
         TypeError: If an argument has the wrong type.
 
-    Example:
+    Examples:
         >>> report = keras_lap.transport.analyze(network, images, labels)
         >>> print(report)
         >>> report.stages[0].optimality

@@ -65,7 +65,7 @@ class TransportMonitor(keras.callbacks.Callback):
         ImportError: When training begins, if POT is not installed, or tensorboardX for
             `log_dir`.
 
-    Example:
+    Examples:
         >>> monitor = keras_lap.callbacks.TransportMonitor(data.test.x[:256])
         >>> history = model.fit(*data.train, callbacks=[monitor])
         >>> history.history["transport_optimality"]

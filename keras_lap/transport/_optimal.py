@@ -76,7 +76,7 @@ def match(before: np.ndarray, after: np.ndarray, p: float = 2.0) -> Matching:
         ImportError: If POT is not installed.
         RuntimeError: If POT finds no optimum.
 
-    Example:
+    Examples:
         >>> points = np.array([[0.0], [1.0]])
         >>> match(points, points[::-1]).optimality  # they change places
         0.0

@@ -44,7 +44,7 @@ def plot_points(
     Raises:
         ImportError: If matplotlib is not installed.
 
-    Example:
+    Examples:
         >>> keras_lap.transport.plot_points(report).savefig("points.png")
     """
     chosen = stage_of(report, stage)

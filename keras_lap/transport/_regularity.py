@@ -64,7 +64,7 @@ def regularity(
         ImportError: If POT is not installed; it computes the distances.
         ValueError: If the exponent is not above 0.
 
-    Example:
+    Examples:
         >>> points = np.array([[0.0], [1.0], [3.0]])
         >>> regularity(points, 2 * points).forward.maximum
         2.0

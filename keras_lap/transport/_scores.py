@@ -59,7 +59,7 @@ def path_ratio(states: Iterable[np.ndarray]) -> np.ndarray:
     Returns:
         The ratio of each sample, `(n,)`, at least 1 up to rounding.
 
-    Example:
+    Examples:
         >>> path_ratio(np.array([[[0.0, 0.0]], [[3.0, 0.0]], [[3.0, 4.0]]]))
         array([1.4])
     """

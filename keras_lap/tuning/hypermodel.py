@@ -78,13 +78,13 @@ class LeastActionHyperModel(keras_tuner.HyperModel):
         TypeError: If an argument has a wrong type, or, when a tuner is constructed,
             `build` returns no model.
 
-    Example:
+    Examples:
         >>> hypermodel = keras_lap.tuning.LeastActionHyperModel(
         ...     build, tau=(0.01, 10.0), p=(1.2, 3.0)
         ... )
-        >>> tuner = keras_tuner.RandomSearch(hypermodel, "val_accuracy", max_trials=12)
-        >>> tuner.search(x, y, epochs=20, validation_data=validation)
-        >>> tuner.get_best_hyperparameters()[0]["tau"]
+        >>> tuner = keras_tuner.RandomSearch(hypermodel, "val_accuracy", max_trials=4)
+        >>> tuner.search(x, y, epochs=5, validation_data=validation, verbose=0)
+        >>> tau = tuner.get_best_hyperparameters()[0]["tau"]
     """
 
     def __init__(

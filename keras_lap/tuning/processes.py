@@ -50,7 +50,7 @@ def launch(
         RuntimeError: If the chief dies, or a process ends with an error of its own.
             The command, called again, goes on with the trials that are left.
 
-    Example:
+    Examples:
         >>> if "KERASTUNER_TUNER_ID" not in os.environ:
         ...     keras_lap.tuning.launch([sys.executable, __file__], "search/digits")
     """

@@ -25,7 +25,7 @@ def settle(project_dir: str | os.PathLike[str]) -> None:
         project_dir: Directory of the search, `<directory>/<project_name>`. If there is
             no search in it yet, nothing is done.
 
-    Example:
+    Examples:
         >>> keras_lap.tuning.settle("search/digits")
         >>> tuner = keras_tuner.RandomSearch(
         ...     hypermodel, "val_loss", directory="search", project_name="digits"
