@@ -1,0 +1,102 @@
+"""The code of docs/how-to.md runs, and its messages are those that appear.
+
+A block of text below a block of code is what that code prints, warns of or raises;
+``...`` stands for anything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import warnings
+from pathlib import Path
+
+import keras
+import pytest
+from conftest import build_dense_network
+
+import keras_lap
+
+PAGE = Path(__file__).parents[1] / "docs" / "how-to.md"
+# A block of code with its text, or a text with no code.
+BLOCK = re.compile(
+    r"^```python\n(?P<code>.*?)^```\n(?:\n```text\n(?P<seen>.*?)^```\n)?"
+    r"|^```text\n(?P<alone>.*?)^```\n",
+    re.MULTILINE | re.DOTALL,
+)
+
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() != "torch", reason="the quickest backend is enough"
+)
+
+
+def blocks():
+    return list(BLOCK.finditer(PAGE.read_text()))
+
+
+def run(code, names):
+    """What a reader sees of a block of code: prints and warnings, or the error."""
+    printed = io.StringIO()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        try:
+            with contextlib.redirect_stdout(printed):
+                exec(compile(code, PAGE.name, "exec"), names)
+        except AssertionError:
+            raise
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+    warned = [f"UserWarning: {w.message}" for w in caught if w.category is UserWarning]
+    return "\n".join([printed.getvalue(), *warned]).strip()
+
+
+def pattern(text):
+    """Matches a message; anything may stand for its dots."""
+    return ".*".join(re.escape(part.strip()) for part in text.split("..."))
+
+
+def test_every_block_of_code_does_what_the_page_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "how_to"}
+    for block in blocks():
+        if block["alone"] is not None:
+            continue
+        seen = run(block["code"], names)
+        if block["seen"] is not None:
+            expected = pattern(block["seen"].strip())
+            assert re.fullmatch(expected, seen, re.DOTALL), (block["code"], seen)
+        else:
+            assert not re.match(r"\w+(Error|Warning):", seen), (block["code"], seen)
+
+
+def unjoined(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    model = keras_lap.LeastActionModel(build_dense_network())
+    model.compile("sgd", "mse")
+    model.make_train_function()
+
+
+def unregistered(tmp_path, monkeypatch):
+    class LogEnergy(keras_lap.energies.Energy):
+        def __call__(self, displacement):
+            return keras.ops.mean(displacement)
+
+    keras.saving.register_keras_serializable("my_project")(LogEnergy)
+    model = keras_lap.LeastActionModel(build_dense_network(), LogEnergy())
+    model.save(tmp_path / "model.keras")
+    del keras.saving.get_custom_objects()["my_project>LogEnergy"]
+    keras.saving.load_model(tmp_path / "model.keras")
+
+
+@pytest.mark.skipif(
+    not keras.__version__.startswith("3.15."), reason="the message is that of 3.15"
+)
+def test_messages_that_no_code_of_the_page_brings_about(tmp_path, monkeypatch):
+    said = []
+    for fails in (unregistered, unjoined):
+        with pytest.raises((ValueError, RuntimeError)) as info:
+            fails(tmp_path, monkeypatch)
+        said.append(f"{type(info.value).__name__}: {info.value}")
+    alone = [block["alone"].strip() for block in blocks() if block["alone"]]
+    assert sorted(alone) == sorted(said)
