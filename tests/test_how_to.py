@@ -57,6 +57,18 @@ def pattern(text):
     return r"\s*.*\s*".join(parts)
 
 
+@pytest.fixture
+def _one_thread():
+    """Threads of PyTorch that wait for each other on a busy machine take ten times."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("_one_thread")
 def test_every_block_of_code_does_what_the_page_says(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "how_to"}

@@ -115,3 +115,15 @@ def test_the_multiplier_of_a_strategy_is_no_number():
     with pytest.raises(TypeError):
         float(model.multiplier)
     assert np.asarray(keras.ops.convert_to_numpy(model.multiplier)) == 1.0
+
+
+@only("tensorflow")
+def test_layers_that_recompute_do_not_train(digits):
+    """Nothing of ours: the network is a plain one."""
+    inputs = keras.Input((64,))
+    with keras.RematScope(mode="full"):
+        layer = L.Dense(10)
+    network = keras.Model(inputs, layer(inputs))
+    network.compile("sgd", crossentropy())
+    with pytest.raises(ValueError, match="custom_gradient"):
+        network.fit(*digits, verbose=0)
