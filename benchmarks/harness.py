@@ -1,0 +1,220 @@
+"""What the benchmarks share: cases in processes of their own, JSON, tables.
+
+A benchmark is a list of cases and a function that measures one of them. Each case runs
+in a fresh process, so that no backend, cache or memory of another is in its way; what
+is compared with each other is measured within one case. A case that fails becomes a row
+that says so. The parent writes `<name>.json` and, for the reader, `<name>.md`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Case = dict[str, Any]  # "backend", and the keyword arguments of `measure`
+Row = dict[str, Any]  # columns of the table; {"low", "median", "high"} is a ratio
+
+FOLDER = Path(__file__).parent
+COMMITTED = FOLDER / "results"
+BACKENDS = ("tensorflow", "jax", "torch")
+_MARK = "rows: "
+_PACKAGES = ("keras", "tensorflow", "jax", "torch", "keras-hub", "numpy")
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One question, and how it is answered.
+
+    Args:
+        name: Of its files.
+        cases: The cases, for a quick run or a full one.
+        measure: Measures one case and returns rows. Called with what `cases` gave, but
+            for `backend`, which is that of the process.
+        labels: Columns that tell a row from the others.
+        limit: Seconds after which a case counts as failed.
+        side_by_side: How many cases may run at once; 1 where time is measured.
+    """
+
+    name: str
+    cases: Callable[[bool], list[Case]]
+    measure: Callable[..., list[Row]]
+    labels: tuple[str, ...]
+    limit: float = 600.0
+    side_by_side: int = 1
+
+
+def main(benchmark: Benchmark) -> None:
+    """The command line of a benchmark."""
+    options = _options(benchmark)
+    if options.case:
+        case = json.loads(options.case)
+        case.pop("backend", None)
+        print(_MARK + json.dumps(benchmark.measure(**case)), flush=True)
+        return
+    cases = benchmark.cases(options.quick)
+    if options.backend:
+        cases = [each for each in cases if each["backend"] in options.backend]
+    start = time.monotonic()
+    rows = _run_all(benchmark, cases)
+    record = {
+        "benchmark": benchmark.name,
+        "labels": benchmark.labels,
+        "quick": options.quick,
+        "date": datetime.date.today().isoformat(),
+        "machine": machine(),
+        "minutes": round((time.monotonic() - start) / 60, 1),
+        "rows": rows,
+    }
+    write(record, options.out)
+    print((options.out / f"{benchmark.name}.md").read_text("utf-8"))
+    if options.quick and any("failure" in row for row in rows):
+        sys.exit(1)
+
+
+def _options(benchmark: Benchmark) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=f"Benchmark: {benchmark.name}.")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="few cases and rounds, to see that it works; a failure is an error",
+    )
+    parser.add_argument("--backend", nargs="+", choices=BACKENDS)
+    parser.add_argument("--out", type=Path, default=Path("out/benchmarks"))
+    parser.add_argument("--case", help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def _run_all(benchmark: Benchmark, cases: list[Case]) -> list[Row]:
+    rows: list[Row] = []
+    waiting, size = list(cases), benchmark.side_by_side
+    while waiting:
+        now, waiting = waiting[:size], waiting[size:]
+        started = [_start(each) for each in now]
+        for case, process in zip(now, started, strict=True):
+            found = _rows(benchmark, case, process)
+            rows += [{**_label(case), **row} for row in found]
+            print(f"{benchmark.name}: {_told(case)}: {len(found)} rows", file=sys.stderr)
+    return rows
+
+
+def _start(case: Case) -> subprocess.Popen[str]:
+    environment = {**os.environ, "KERAS_BACKEND": case["backend"]}
+    environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    environment.update(case.get("environment", {}))
+    return subprocess.Popen(
+        [*case.get("python", [sys.executable]), sys.argv[0], "--case", _told(case)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _told(case: Case) -> str:
+    """What the process of a case is told."""
+    own = {"environment", "python"}
+    return json.dumps({key: case[key] for key in case if key not in own})
+
+
+def _label(case: Case) -> Row:
+    return {"backend": case["backend"]}
+
+
+def _rows(benchmark: Benchmark, case: Case, process: Any) -> list[Row]:
+    try:
+        out, errors = process.communicate(timeout=benchmark.limit)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        return [_failure(case, f"not done after {benchmark.limit:.0f} s")]
+    for line in out.splitlines():
+        if line.startswith(_MARK):
+            rows: list[Row] = json.loads(line.removeprefix(_MARK))
+            return rows
+    last = [line for line in errors.strip().splitlines() if line.strip()]
+    print(errors, file=sys.stderr)
+    return [_failure(case, last[-1] if last else f"ended with {process.returncode}")]
+
+
+def _failure(case: Case, why: str) -> Row:
+    own = {"environment", "python", "backend"}
+    told = {key: str(case[key]) for key in case if key not in own}
+    return {**told, "failure": why.replace(str(FOLDER.parent), "")[:300]}
+
+
+def machine() -> dict[str, Any]:
+    """The processor and the versions that the numbers are of."""
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(
+            os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+        ),
+        "system": f"{platform.system()} {platform.machine()}",
+        "versions": versions,
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if "model name" in line]
+    return names[0] if names else platform.machine()
+
+
+def write(record: dict[str, Any], folder: Path) -> None:
+    """Writes the JSON of a benchmark, one row a line, and its table."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = ",\n  ".join(json.dumps(row, ensure_ascii=False) for row in record["rows"])
+    head = {key: record[key] for key in record if key != "rows"}
+    text = json.dumps(head, indent=1, ensure_ascii=False)
+    text = f'{text[:-2]},\n "rows": [\n  {rows}\n ]\n}}\n'
+    name = record["benchmark"]
+    (folder / f"{name}.json").write_text(text, "utf-8")
+    (folder / f"{name}.md").write_text(table(record) + "\n", "utf-8")
+
+
+def table(record: dict[str, Any]) -> str:
+    """The rows as a table in Markdown, and what failed below it."""
+    rows = [row for row in record["rows"] if "failure" not in row]
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    lines = [
+        "| " + " | ".join(name.replace("_", " ") for name in columns) + " |",
+        "| " + " | ".join("---" for _ in columns) + " |",
+    ]
+    for row in rows:
+        lines.append("| " + " | ".join(_cell(row.get(key)) for key in columns) + " |")
+    for row in record["rows"]:
+        if "failure" in row:
+            told = ", ".join(str(row[key]) for key in row if key != "failure")
+            lines.append(f"\nFailed: {told}: {row['failure']}")
+    return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, dict):
+        return f"{value['median']:.3f} [{value['low']:.3f}, {value['high']:.3f}]"
+    if isinstance(value, bool):
+        return "yes" if value else "**no**"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

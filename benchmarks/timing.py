@@ -1,0 +1,71 @@
+"""Times things in turn, in one process, and compares them round by round."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Mapping
+
+import keras
+import numpy as np
+
+Seconds = dict[str, np.ndarray]
+
+
+def alternate(things: Mapping[str, Callable[[], object]], rounds: int) -> Seconds:
+    """Runs all things once a round, each time in another order.
+
+    What a machine does beside them falls on all alike, so that the ratio of two of one
+    round is steadier than either.
+
+    Args:
+        things: What to time, by name. None may return before its work is done; see
+            `block`.
+        rounds: How often, after one run of each that is not counted: it compiles.
+
+    Returns:
+        The seconds of each, `(rounds,)`.
+    """
+    names = list(things)
+    for run in things.values():
+        run()
+    seconds = {name: np.zeros(rounds) for name in names}
+    gc.collect()
+    for this in range(rounds):
+        order = names[this % len(names) :] + names[: this % len(names)]
+        for name in order if (this // len(names)) % 2 == 0 else reversed(order):
+            start = time.perf_counter()
+            things[name]()
+            seconds[name][this] = time.perf_counter() - start
+    return seconds
+
+
+def ratio(measured: np.ndarray, reference: np.ndarray) -> dict[str, float]:
+    """Median and quartiles of the ratios of all rounds.
+
+    Args:
+        measured: Seconds, or any other amount, `(rounds,)`.
+        reference: What it is compared with, of the same rounds.
+
+    Returns:
+        `low`, `median`, `high` and the number of `rounds`.
+    """
+    each = np.asarray(measured) / np.asarray(reference)
+    low, median, high = np.percentile(each, [25, 50, 75])
+    return {
+        "low": round(float(low), 4),
+        "median": round(float(median), 4),
+        "high": round(float(high), 4),
+        "rounds": len(each),
+    }
+
+
+def milliseconds(seconds: np.ndarray, steps: int = 1) -> float:
+    """Median of one step, where each time is that of several."""
+    return round(1000 * float(np.median(seconds)) / steps, 3)
+
+
+def block(model: keras.Model) -> None:
+    """Waits until the last step is done: JAX hands on its results before."""
+    if model.trainable_variables:
+        keras.ops.convert_to_numpy(model.trainable_variables[-1])
