@@ -16,9 +16,11 @@ DISTRIBUTED_VENV ?= .venv-distributed
 DISTRIBUTED := keras-nightly 'torch>=2.6,<2.14' numpy hypothesis 'pytest>=8'
 
 DOCS_VENV ?= .venv-docs
+BENCHMARK = KERAS_LAP_DISTRIBUTED_PYTHON=$(CURDIR)/$(DISTRIBUTED_VENV)/bin/python \
+  $(VENV)/bin/python
 
 .PHONY: quickstart test lint test-tensorflow test-jax test-torch test-distributed clean
-.PHONY: docs docs-serve
+.PHONY: docs docs-serve benchmarks benchmarks-quick benchmarks-guard
 
 quickstart: $(VENV)/.quickstart
 	KERAS_BACKEND=$${KERAS_BACKEND:-jax} $(VENV)/bin/python examples/quickstart.py $(ARGS)
@@ -45,6 +47,18 @@ docs: $(DOCS_VENV)/.docs
 
 docs-serve: $(DOCS_VENV)/.docs
 	$(DOCS_VENV)/bin/mkdocs serve $(ARGS)
+
+# Nothing else may run beside it. MNIST is read from TFDS_DATA_DIR or downloaded.
+benchmarks: $(VENV)/.test $(DISTRIBUTED_VENV)/.test
+	$(BENCHMARK) benchmarks/run.py $(ARGS)
+
+benchmarks-quick: $(VENV)/.test $(DISTRIBUTED_VENV)/.test
+	$(BENCHMARK) benchmarks/run.py --quick
+
+# Measures the overhead of a step and compares its ratios with the committed ones.
+benchmarks-guard: $(VENV)/.test
+	$(BENCHMARK) benchmarks/step_overhead.py $(ARGS)
+	$(BENCHMARK) benchmarks/guard.py
 
 clean:
 	rm -rf $(VENV) $(DISTRIBUTED_VENV) $(DOCS_VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -44,6 +44,8 @@ class Benchmark:
         labels: Columns that tell a row from the others.
         limit: Seconds after which a case counts as failed.
         side_by_side: How many cases may run at once; 1 where time is measured.
+        summarise: Makes the rows of the table from those of all cases, where what is
+            compared lies in several.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Benchmark:
     labels: tuple[str, ...]
     limit: float = 600.0
     side_by_side: int = 1
+    summarise: Callable[[list[Row]], list[Row]] = list
 
 
 def main(benchmark: Benchmark) -> None:
@@ -66,7 +69,7 @@ def main(benchmark: Benchmark) -> None:
     if options.backend:
         cases = [each for each in cases if each["backend"] in options.backend]
     start = time.monotonic()
-    rows = _run_all(benchmark, cases)
+    rows = benchmark.summarise(_run_all(benchmark, cases))
     record = {
         "benchmark": benchmark.name,
         "labels": benchmark.labels,
@@ -103,8 +106,10 @@ def _run_all(benchmark: Benchmark, cases: list[Case]) -> list[Row]:
         started = [_start(each) for each in now]
         for case, process in zip(now, started, strict=True):
             found = _rows(benchmark, case, process)
-            rows += [{**_label(case), **row} for row in found]
-            print(f"{benchmark.name}: {_told(case)}: {len(found)} rows", file=sys.stderr)
+            rows += [{"backend": case["backend"], **row} for row in found]
+            print(
+                f"{benchmark.name}: {_told(case)}: {len(found)} rows", file=sys.stderr
+            )
     return rows
 
 
@@ -125,10 +130,6 @@ def _told(case: Case) -> str:
     """What the process of a case is told."""
     own = {"environment", "python"}
     return json.dumps({key: case[key] for key in case if key not in own})
-
-
-def _label(case: Case) -> Row:
-    return {"backend": case["backend"]}
 
 
 def _rows(benchmark: Benchmark, case: Case, process: Any) -> list[Row]:

@@ -14,7 +14,7 @@ import sys
 
 import keras
 import numpy as np
-import paired
+import timing
 
 import keras_lap
 
@@ -35,11 +35,13 @@ def main(pairs: int) -> None:
     monitor = keras_lap.callbacks.TransportMonitor(x[:MONITORED])
     fit = functools.partial(model.fit, x, y, batch_size=50, epochs=EPOCHS, verbose=0)
     watched = functools.partial(fit, callbacks=[monitor])
-    seconds, quartiles = paired.ratios(fit, watched, pairs)
-    seconds = seconds / EPOCHS
+    seconds = timing.alternate({"without": fit, "with": watched}, pairs)
+    without, watching = (timing.milliseconds(s, EPOCHS) for s in seconds.values())
+    over = timing.ratio(seconds["with"], seconds["without"])
     print(
-        f"{keras.backend.backend()}: an epoch takes {seconds[0]:.2f} s, with a monitor "
-        f"{seconds[1]:.2f} s; ratio {paired.text(quartiles)}"
+        f"{keras.backend.backend()}: an epoch takes {without:.0f} ms, with a monitor "
+        f"{watching:.0f} ms; ratio {over['median']:.3f} "
+        f"[{over['low']:.3f}, {over['high']:.3f}]"
     )
 
 

@@ -1,55 +1,91 @@
-"""Step time of least action over plain training, as a ratio measured in one process.
+"""Time of a training step by least action, over that of plain Keras.
 
-The same network twice (nine blocks, 32 filters, 28×28 images, batch 128), once plain
-and once in a `LeastActionModel` with a `MultiplierUpdate`, fitted in turn on the same
-four batches. Prints medians and the ratio pair by pair, with its quartiles.
+Each network is built four times: plain, and in a `LeastActionModel` with three
+energies. All are fitted in turn on the same batches, the latter without a callback,
+with `MultiplierUpdate(every=1)` and with `every=50`. A ratio is that of one round.
 
-    KERAS_BACKEND=torch python benchmarks/step_overhead.py [PAIRS]
+    python benchmarks/step_overhead.py [--quick] [--backend torch]
 """
 
 from __future__ import annotations
 
-import functools
-import sys
+import itertools
+from collections.abc import Callable
+from typing import Any
 
-import keras
-import numpy as np
-import paired
+import harness
+import timing
+from subjects import SUBJECTS, compiled
 
 import keras_lap
 
-BATCHES, BATCH = 4, 128
+ENERGIES: dict[str, Any] = {
+    "p = 2": 2.0,
+    "p = 3": 3.0,
+    "euclidean, p = 3": keras_lap.energies.DisplacementEnergy(3.0, "euclidean"),
+}
+CALLBACKS = {"none": None, "every = 1": 1, "every = 50": 50}
+GOALS = {"ResNet9": 1.02, "ResNet50V2": 1.02, "ViT": 1.02, "dense, 100 blocks": 1.10}
+# Batches of one fit, some tenths of a second of work.
+BATCHES = {"ResNet9": 3, "ResNet50V2": 2, "ViT": 3}
+BATCHES_OF_DENSE = 20
 
 
-def compiled(least_action: bool) -> keras.Model:
-    """The network, ready for training."""
-    model = keras_lap.networks.resnet9((28, 28, 1), 10, filters=32)
-    if least_action:
-        model = keras_lap.LeastActionModel(model, initial_multiplier=5.0)
-    model.compile(
-        keras.optimizers.SGD(0.01, momentum=0.9),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
-    return model
+def cases(quick: bool) -> list[harness.Case]:
+    """Every network on every backend."""
+    subjects = ["dense, 5 blocks"] if quick else list(GOALS)
+    return [
+        {"backend": backend, "subject": subject, "rounds": 2 if quick else 9}
+        for backend, subject in itertools.product(harness.BACKENDS, subjects)
+    ]
 
 
-def main(pairs: int) -> None:
-    """Measures and prints."""
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(BATCHES * BATCH, 28, 28, 1)).astype("float32")
-    y = rng.integers(0, 10, BATCHES * BATCH)
-    update = keras_lap.callbacks.MultiplierUpdate(tau=1.0, every=5)
-    options = {"x": x, "y": y, "batch_size": BATCH, "verbose": 0}
-    plain = functools.partial(compiled(False).fit, **options)
-    least_action = functools.partial(compiled(True).fit, callbacks=[update], **options)
-    seconds, quartiles = paired.ratios(plain, least_action, pairs)
-    plain_ms, least_ms = 1000 * seconds / BATCHES
-    print(
-        f"{keras.backend.backend()}: plain {plain_ms:.0f} ms, least action "
-        f"{least_ms:.0f} ms a step; ratio {paired.text(quartiles)}"
-    )
+def measure(subject: str, rounds: int) -> list[harness.Row]:
+    """Fits one network in all ways in turn."""
+    seconds = timing.alternate(_fits(subject), rounds)
+    plain = seconds.pop("plain")
+    rows = []
+    for name, times in seconds.items():
+        energy, callback = name.split(" / ")
+        over = timing.ratio(times, plain)
+        rows.append(
+            {
+                "network": subject,
+                "energy": energy,
+                "callback": callback,
+                "plain_ms": timing.milliseconds(plain, _batches(subject)),
+                "ratio": over,
+                "met": over["median"] <= GOALS.get(subject, 1.10),
+            }
+        )
+    every = [seconds[f"{energy} / every = 1"] for energy in ENERGIES]
+    seldom = [seconds[f"{energy} / every = 50"] for energy in ENERGIES]
+    over = timing.ratio(sum(every[1:], every[0]), sum(seldom[1:], seldom[0]))
+    label = {"network": subject, "energy": "all", "callback": "every = 1 over 50"}
+    return [*rows, {**label, "ratio": over, "met": over["median"] <= 1.02}]
 
+
+def _batches(name: str) -> int:
+    return BATCHES.get(name, BATCHES_OF_DENSE)
+
+
+def _fits(name: str) -> dict[str, Callable[[], None]]:
+    build, batches = SUBJECTS[name], _batches(name)
+    subject = build()
+    data = subject.data(batches)
+    fits = {"plain": timing.fit(compiled(subject.network), data)}
+    for energy, value in ENERGIES.items():
+        model = compiled(keras_lap.LeastActionModel(build().network, value, 5.0))
+        for callback, every in CALLBACKS.items():
+            update = keras_lap.callbacks.MultiplierUpdate(1.0, every or 1)
+            run = timing.fit(model, data, [update] if every else [])
+            fits[f"{energy} / {callback}"] = run
+    return fits
+
+
+BENCHMARK = harness.Benchmark(
+    "step_overhead", cases, measure, ("backend", "network", "energy", "callback")
+)
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 15)
+    harness.main(BENCHMARK)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,11 +99,12 @@ def dense(blocks: int = 100, width: int = 16, batch: int = 32) -> Subject:
     return Subject(network, (width,), batch)
 
 
-SUBJECTS = {
+SUBJECTS: dict[str, Callable[[], Subject]] = {
     "ResNet9": resnet9,
     "ResNet50V2": resnet50v2,
     "ViT": vit,
     "dense, 100 blocks": dense,
+    "dense, 5 blocks": functools.partial(dense, 5),
 }
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -19,8 +20,7 @@ def alternate(things: Mapping[str, Callable[[], object]], rounds: int) -> Second
     round is steadier than either.
 
     Args:
-        things: What to time, by name. None may return before its work is done; see
-            `block`.
+        things: What to time, by name. None may return before its work is done.
         rounds: How often, after one run of each that is not counted: it compiles.
 
     Returns:
@@ -65,7 +65,20 @@ def milliseconds(seconds: np.ndarray, steps: int = 1) -> float:
     return round(1000 * float(np.median(seconds)) / steps, 3)
 
 
-def block(model: keras.Model) -> None:
-    """Waits until the last step is done: JAX hands on its results before."""
-    if model.trainable_variables:
+def fit(
+    model: keras.Model, data: Mapping[str, Any], callbacks: Sequence[Any] = ()
+) -> Callable[[], None]:
+    """Something to time: one `fit`, until its last step is done.
+
+    Args:
+        model: Compiled.
+        data: Arguments of `fit`.
+        callbacks: Handed to `fit`.
+    """
+
+    def run() -> None:
+        model.fit(**data, callbacks=list(callbacks))
+        # JAX hands on its results before they are there.
         keras.ops.convert_to_numpy(model.trainable_variables[-1])
+
+    return run

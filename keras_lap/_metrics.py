@@ -2,71 +2,111 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
+from keras_lap import _replicas
 
-class Latest(keras.metrics.Mean):
-    """A metric that reports the last value instead of the mean.
-
-    A `Mean` underneath, so that replicas of one value add up to that value.
-    """
-
-    def update_state(self, value: Any) -> None:
-        """Replaces the value."""
-        self.total.assign(ops.cast(value, self.dtype))
-        self.count.assign(1.0)
+NAMES = ("task_loss", "transport_cost", "multiplier")
+# Where each sum lies in the vector; from `_BLOCKS` on, the costs of the blocks.
+_SAMPLES, _TASK, _TRAINED, _COST, _LAMBDA, _REPLICAS, _COUNTED, _BLOCKS = range(8)
 
 
-class BlockCosts(keras.metrics.Metric):
-    """The mean cost of every block, a vector; for those who ask, not in the logs.
+class Measures(keras.metrics.Metric):
+    """What least action logs: means of L and C, and the last λ; beside, every block's.
+
+    All lies in one vector. Every variable of a metric goes into a compiled step and out
+    of it again, and joined processes of PyTorch add each up by itself after every step.
 
     Args:
-        count: How many blocks there are.
+        blocks: How many there are.
     """
 
-    def __init__(self, count: int):
-        super().__init__(name="block_costs")
-        self.total = self.add_weight(shape=(count,), initializer="zeros", name="total")
-        self.samples = self.add_weight(shape=(), initializer="zeros", name="samples")
+    def __init__(self, blocks: int):
+        super().__init__(name="least_action")
+        self.sums = self.add_weight(
+            shape=(_BLOCKS + blocks,), initializer="zeros", name="sums"
+        )
+        # A step replaces λ and adds to all else. Replicas of one λ add up to a multiple
+        # of it, by their number.
+        self._kept = np.ones(_BLOCKS + blocks)
+        self._kept[[_LAMBDA, _REPLICAS]] = 0.0
 
-    def update_state(self, costs: list[Any], sample_weight: Any) -> None:
-        """Adds one batch; `sample_weight` is its size."""
+    def update_state(
+        self,
+        samples: Any,
+        task_loss: Any,
+        cost: Any = None,
+        block_costs: Sequence[Any] = (),
+        multiplier: Any = None,
+    ) -> None:
+        """Adds one batch.
+
+        Args:
+            samples: Its size.
+            task_loss: Its L, scalar.
+            cost: Its C, scalar; None where the batch was not trained on.
+            block_costs: The parts of C.
+            multiplier: λ after the step.
+        """
+        samples = self._number(samples)
+        added = {_SAMPLES: samples, _TASK: samples * self._number(task_loss)}
+        if cost is not None:
+            added[_TRAINED], added[_REPLICAS] = samples, 1.0
+            added[_COST] = samples * self._number(cost)
+            added[_LAMBDA] = self._number(multiplier)
         # A layer in a call that cannot be looked into may run any number of times.
-        if len(costs) == self.total.shape[0]:
-            weight = ops.cast(sample_weight, self.dtype)
-            self.total.assign_add(weight * ops.cast(ops.stack(costs), self.dtype))
-            self.samples.assign_add(weight)
+        if len(block_costs) == len(self._kept) - _BLOCKS:
+            added[_COUNTED] = samples
+            parts = enumerate(block_costs, _BLOCKS)
+            added |= {i: samples * self._number(each) for i, each in parts}
+        vector = [self._number(added.get(i, 0.0)) for i in range(len(self._kept))]
+        kept = self._kept if cost is not None else np.ones_like(self._kept)
+        kept = ops.convert_to_tensor(kept, self.dtype)
+        self.sums.assign(kept * self.sums.value + ops.stack(vector))
 
-    def result(self) -> Any:
-        """The mean of each block, `(count,)`."""
-        return ops.divide_no_nan(self.total.value, self.samples.value)
+    def _number(self, value: Any) -> Any:
+        return ops.cast(ops.stop_gradient(ops.convert_to_tensor(value)), self.dtype)
+
+    def result(self) -> dict[str, Any]:
+        """L, C and λ by the names of the logs; C and λ are 0 without training."""
+        sums = self.sums.value
+        parts = ((_TASK, _SAMPLES), (_COST, _TRAINED), (_LAMBDA, _REPLICAS))
+        values = [ops.divide_no_nan(sums[part], sums[whole]) for part, whole in parts]
+        return dict(zip(NAMES, values, strict=True))
+
+    def has_trained(self) -> bool:
+        """Whether a training step was measured since the last reset."""
+        return bool(_replicas.read(self.sums)[_TRAINED] > 0)
+
+    def block_costs(self) -> np.ndarray | None:
+        """The mean cost of every block, `(blocks,)`; None if nothing was counted."""
+        sums = _replicas.read(self.sums)
+        return sums[_BLOCKS:] / sums[_COUNTED] if sums[_COUNTED] else None
 
 
-def check_names(metrics: Iterable[Any], own: Iterable[Any]) -> None:
+def check_names(metrics: Iterable[Any]) -> None:
     """Refuses metrics whose values the model's own would overwrite in the logs.
 
     Args:
         metrics: All metrics of a model, as far as Keras has built them.
-        own: Those among them that belong to least action.
 
     Raises:
-        ValueError: If another metric, or the loss of an output, has the name of one of
-            `own`.
+        ValueError: If a metric, or the loss of an output, has one of `NAMES`.
     """
-    reserved = [metric.name for metric in own]
     for metric in metrics:
-        if any(metric is each for each in own) or not getattr(metric, "built", True):
+        if isinstance(metric, Measures) or not getattr(metric, "built", True):
             continue
         # Keras's container of the compiled metrics is one metric with many names.
         many = isinstance(metric, keras.metrics.Metric) and hasattr(metric, "metrics")
         for name in metric.result() if many else [metric.name]:
-            if name in reserved:
+            if name in NAMES:
                 raise ValueError(
-                    f"The logs of a LeastActionModel keep {', '.join(reserved)} for "
+                    f"The logs of a LeastActionModel keep {', '.join(NAMES)} for "
                     "its own values. Received: a metric, or the loss of an output, "
                     f"that is logged as {name!r}. Give the metric another name=, or "
                     "the output another name or key: Keras logs the loss of an output "

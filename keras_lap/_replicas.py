@@ -12,6 +12,7 @@ import os
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 _FIRST_KERAS_WITH_TORCH = (3, 16)
@@ -52,8 +53,8 @@ def batch_mean(loss: Any, size: Any) -> Any:
     return sums[0] / sums[1]
 
 
-def read(variable: keras.Variable) -> float:
-    """The value of a scalar variable outside of any step.
+def read(variable: keras.Variable) -> np.ndarray:
+    """The value of a variable outside of any step.
 
     `float(variable)` fails for the variables of TensorFlow's strategies, and so does
     any reading while Keras builds the model of a strategy in a graph.
@@ -62,8 +63,8 @@ def read(variable: keras.Variable) -> float:
         import tensorflow as tf
 
         with tf.init_scope():
-            return float(ops.convert_to_numpy(variable))
-    return float(variable)
+            return np.asarray(ops.convert_to_numpy(variable))
+    return np.asarray(ops.convert_to_numpy(variable))
 
 
 def writes_files() -> bool:

@@ -19,6 +19,7 @@ class Step:
     unit_cost: Any = None
     multiplier: Any = None
     task_loss: Any = None
+    samples: Any = None
     task_only: bool = False
 
 

@@ -100,13 +100,13 @@ class MultiplierUpdate(keras.callbacks.Callback):
         if self._warned or _replicas.read(ascent.skipped) <= self._skipped_before:
             return
         self._warned = True
+        stays = float(_replicas.read(ascent.multiplier))
         warnings.warn(
             "The task loss was not finite when an update of the multiplier was due, or "
             "so negative that λ would have lost its sign: the update was skipped and λ "
-            f"stays at {_replicas.read(ascent.multiplier):g}. Lower the learning rate, "
-            "clip gradients or raise initial_multiplier; "
-            "keras.callbacks.TerminateOnNaN stops such a run. Use a task loss that is "
-            "zero where the task is solved.",
+            f"stays at {stays:g}. Lower the learning rate, clip gradients or raise "
+            "initial_multiplier; keras.callbacks.TerminateOnNaN stops such a run. Use "
+            "a task loss that is zero where the task is solved.",
             stacklevel=2,
         )
 

@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from keras_lap import _replicas, energies
-from keras_lap._metrics import BlockCosts, Latest, check_names
+from keras_lap._metrics import NAMES, Measures, check_names
 from keras_lap._steps import Step, Steps
 from keras_lap.blocks import (
     BlockReport,
@@ -106,10 +106,7 @@ class LeastActionModel(keras.Model):
         self._report = report
         self._record = DisplacementRecorder(network, report)
         self._steps = Steps()
-        self._task_loss = keras.metrics.Mean(name="task_loss")
-        self._transport_cost = keras.metrics.Mean(name="transport_cost")
-        self._block_costs = BlockCosts(len(report))
-        self._multiplier = Latest(name="multiplier")
+        self._measures = Measures(len(report))
         # Built here and not at the first batch: BackupAndRestore needs it.
         self.built = True
 
@@ -145,9 +142,7 @@ class LeastActionModel(keras.Model):
         Until Keras resets its metrics, as it does before it evaluates and at the next
         epoch; None if nothing was counted since.
         """
-        if not _replicas.read(self._block_costs.samples):
-            return None
-        return ops.convert_to_numpy(self._block_costs.result())
+        return self._measures.block_costs()
 
     @property
     def output_names(self) -> list[str] | None:
@@ -186,7 +181,7 @@ class LeastActionModel(keras.Model):
         """As in `keras.Model`; refuses processes and metrics in each other's way."""
         _replicas.check_processes()
         if not _BUILDS_LATE:
-            self._check_names()
+            check_names(self.metrics)
         return super().make_train_function(force)
 
     def train_step(self, *args: Any, **kwargs: Any) -> Any:
@@ -194,7 +189,7 @@ class LeastActionModel(keras.Model):
         with self._steps.within(training=True):
             result = super().train_step(*args, **kwargs)
         if _BUILDS_LATE:
-            self._check_names()
+            check_names(self.metrics)
         return result
 
     def test_step(self, *args: Any, **kwargs: Any) -> Any:
@@ -220,18 +215,11 @@ class LeastActionModel(keras.Model):
         task_loss = super().compute_loss(x, y, y_pred, sample_weight, training)
         step.task_only = False
         added = list(self.losses)
-        inputs = (each for each in keras.tree.flatten(x) if each is not None)
-        batch_size = ops.shape(next(inputs))[0]
-        own = _replicas.own_mean(task_loss)
-        self._task_loss.update_state(own, sample_weight=batch_size)
+        if step.task_loss is None:  # else a subclass asks again in the same step
+            step.task_loss = _replicas.own_mean(task_loss)
+            step.samples = _batch_size(x)
+            self._measure(step)
         if step.training:
-            self._transport_cost.update_state(step.cost, sample_weight=batch_size)
-            self._block_costs.update_state(step.costs, sample_weight=batch_size)
-            if step.multiplier is None:  # else a subclass asks again in the same step
-                step.multiplier = self._multiplier_before(step, batch_size)
-                step.task_loss = _replicas.batch_mean(own, batch_size)
-                if not _RAISES_LATE:
-                    self._raise_multiplier(step)
             added.append(energy_term(step.cost, step.multiplier))
         # Keras's own way of adding up, so that it stays right under its strategies
         # and evaluation equals that of the bare network to the last bit.
@@ -241,33 +229,39 @@ class LeastActionModel(keras.Model):
     def compute_metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """As in `keras.Model`; on PyTorch the place where λ is raised."""
         step = self._step
-        if _RAISES_LATE and step is not None and step.task_loss is not None:
+        if _RAISES_LATE and step is not None and step.multiplier is not None:
             self._raise_multiplier(step)
         return super().compute_metrics(*args, **kwargs)
 
-    def _multiplier_before(self, step: Step, batch_size: Any) -> Any:
+    def _measure(self, step: Step) -> None:
+        if not step.training:
+            self._measures.update_state(step.samples, step.task_loss)
+            return
+        step.multiplier = self._multiplier_before(step)
+        if not _RAISES_LATE:
+            self._raise_multiplier(step)
+
+    def _multiplier_before(self, step: Step) -> Any:
         if not self.ascent.is_automatic:
             return self.ascent.value()
-        cost = _replicas.batch_mean(step.cost, batch_size)
+        cost = _replicas.batch_mean(step.cost, step.samples)
         return self.ascent.choose(cost, step.unit_cost, len(step.costs))
 
     def _raise_multiplier(self, step: Step) -> None:
-        raised = self.ascent.step(step.task_loss, step.multiplier)
-        self._multiplier.update_state(raised)
+        task_loss = _replicas.batch_mean(step.task_loss, step.samples)
+        raised = self.ascent.step(task_loss, step.multiplier)
+        self._measures.update_state(
+            step.samples, step.task_loss, step.cost, step.costs, raised
+        )
 
     def get_metrics_result(self) -> dict[str, Any]:
         """As in `keras.Model`; C and λ only where training has measured them."""
         result = super().get_metrics_result()
-        del result[self._block_costs.name]
         step = self._step
-        measured = step.training if step else _replicas.read(self._multiplier.count) > 0
-        if not measured:
-            del result[self._transport_cost.name], result[self._multiplier.name]
+        if not (step.training if step else self._measures.has_trained()):
+            for name in NAMES[1:]:
+                del result[name]
         return result
-
-    def _check_names(self) -> None:
-        own = self._task_loss, self._transport_cost, self._multiplier
-        check_names(self.metrics, own)
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """As `keras.Model.save`; what cannot be saved leaves no half a file.
@@ -316,6 +310,11 @@ class LeastActionModel(keras.Model):
     def _step(self) -> Step | None:
         """The step that this thread is in the middle of, if any."""
         return self._steps.current
+
+
+def _batch_size(x: Any) -> Any:
+    inputs = (each for each in keras.tree.flatten(x) if each is not None)
+    return ops.shape(next(inputs))[0]
 
 
 def _check_not_empty(report: BlockReport) -> None:

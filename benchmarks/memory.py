@@ -1,0 +1,96 @@
+"""Peak memory of training by least action, over that of plain Keras.
+
+Every training has a process of its own, whose peak resident memory the system tells.
+Ratios are of the whole process, libraries included, and of what it took beyond what it
+held when its data and network were made.
+
+    python benchmarks/memory.py [--quick] [--backend torch]
+"""
+
+from __future__ import annotations
+
+import itertools
+import resource
+
+import harness
+import numpy as np
+import timing
+from subjects import SUBJECTS, compiled
+
+import keras_lap
+
+STEPS = 6
+
+
+def cases(quick: bool) -> list[harness.Case]:
+    """Plain and least action, several times each."""
+    subjects = ["dense, 5 blocks"] if quick else ["ResNet9", "dense, 100 blocks"]
+    return [
+        {"backend": backend, "subject": subject, "least_action": least_action}
+        for backend, subject, _, least_action in itertools.product(
+            harness.BACKENDS[2:] if quick else harness.BACKENDS,
+            subjects,
+            range(1 if quick else 3),
+            (False, True),
+        )
+    ]
+
+
+def measure(subject: str, least_action: bool) -> list[harness.Row]:
+    """Trains a few steps; tells the peak before and after."""
+    built = SUBJECTS[subject]()
+    data, model = built.data(STEPS), built.network
+    before = _peak()
+    callbacks = []
+    if least_action:
+        model = keras_lap.LeastActionModel(built.network, 2.0, 5.0)
+        callbacks = [keras_lap.callbacks.MultiplierUpdate(1.0, 1)]
+    compiled(model).fit(**data, callbacks=callbacks)
+    label = {"network": subject, "least_action": least_action}
+    return [{**label, "peak": _peak(), "before": before}]
+
+
+def _peak() -> float:
+    """MiB; Linux counts in KiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def summarise(rows: list[harness.Row]) -> list[harness.Row]:
+    """One row for each network: ratios of the repetitions, in the order they ran."""
+    table = [row for row in rows if "failure" in row]
+    good = [row for row in rows if "failure" not in row]
+    for backend, network in dict.fromkeys((r["backend"], r["network"]) for r in good):
+        mine = [r for r in good if (r["backend"], r["network"]) == (backend, network)]
+        plain = [row for row in mine if not row["least_action"]]
+        ours = [row for row in mine if row["least_action"]]
+        pairs = list(zip(ours, plain, strict=False))
+        if not pairs:
+            continue
+        peaks = np.array([[a["peak"], b["peak"]] for a, b in pairs])
+        taken = peaks - [[a["before"], b["before"]] for a, b in pairs]
+        over = timing.ratio(*peaks.T)
+        table.append(
+            {
+                "backend": backend,
+                "network": network,
+                "plain_mib": round(float(np.median(peaks[:, 1]))),
+                "ratio": over,
+                "met": over["median"] <= 1.03,
+                "plain_mib_of_training": round(float(np.median(taken[:, 1]))),
+                "ratio_of_training": timing.ratio(*np.maximum(taken, 1).T),
+            }
+        )
+    return table
+
+
+BENCHMARK = harness.Benchmark(
+    "memory",
+    cases,
+    measure,
+    ("backend", "network"),
+    side_by_side=2,
+    summarise=summarise,
+)
+
+if __name__ == "__main__":
+    harness.main(BENCHMARK)

@@ -1,0 +1,115 @@
+"""Runs all benchmarks one after the other and writes their tables into the README.
+
+    python benchmarks/run.py             # half an hour: results/ and README.md
+    python benchmarks/run.py --quick     # some minutes: that everything works
+
+A full run writes `benchmarks/results/`. A quick one writes `out/benchmarks/`, is no
+measurement, and ends with an error if any case fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parent
+COMMITTED = FOLDER / "results"
+README = FOLDER / "README.md"
+NAMES = (
+    "step_overhead",
+    "memory",
+    "compile_time",
+    "by_hand",
+    "rivals",
+    "growth",
+    "evaluation",
+    "devices",
+)
+_PLACE = r"(?<=<!-- {} -->\n).*?(?=\n<!-- end -->)"
+
+
+def main() -> None:
+    """Reads the command line and runs what it names."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("names", nargs="*", choices=[[], *NAMES], default=list(NAMES))
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument(
+        "--report", action="store_true", help="only write the tables into the README"
+    )
+    options = parser.parse_args()
+    out = Path("out/benchmarks") if options.quick else COMMITTED
+    failed = []
+    for name in [] if options.report else options.names:
+        command = [sys.executable, str(FOLDER / f"{name}.py"), "--out", str(out)]
+        environment = {"KERAS_BACKEND": "torch", "TF_CPP_MIN_LOG_LEVEL": "3"}
+        if subprocess.run(
+            [*command, *(["--quick"] if options.quick else [])],
+            env={**environment, **os.environ},
+            check=False,
+        ).returncode:
+            failed.append(name)
+    if not options.quick:
+        text = README.read_text("utf-8")
+        README.write_text(filled(text, read(COMMITTED)), "utf-8")
+    if failed:
+        sys.exit(f"Failed: {', '.join(failed)}")
+
+
+def read(folder: Path) -> dict[str, dict[str, Any]]:
+    """The records of all benchmarks that have been run, by name."""
+    paths = (folder / f"{name}.json" for name in NAMES)
+    records = [json.loads(path.read_text("utf-8")) for path in paths if path.exists()]
+    return {record["benchmark"]: record for record in records}
+
+
+def filled(text: str, records: dict[str, dict[str, Any]]) -> str:
+    """A page with the tables of records between its marks, and the machine."""
+    import harness
+
+    parts = {
+        name: f"{harness.table(record)}\n\n*{_told(record)}*"
+        for name, record in records.items()
+    }
+    parts["machine"] = _machine(records)
+    for name, part in parts.items():
+        place = re.compile(_PLACE.format(name), re.DOTALL)
+        if not place.search(text):
+            raise ValueError(
+                f"{README.name} has no place for {name!r}. Write '<!-- {name} -->' and "
+                "'<!-- end -->' into it, each on a line of its own."
+            )
+        text = place.sub(part.replace("\\", r"\\"), text)
+    return text
+
+
+def _told(record: dict[str, Any]) -> str:
+    rounds = "; a quick run, no measurement" if record["quick"] else ""
+    return (
+        f"`python benchmarks/{record['benchmark']}.py`, {record['date']}, "
+        f"{record['minutes']:g} minutes{rounds}"
+    )
+
+
+def _machine(records: dict[str, dict[str, Any]]) -> str:
+    lines = []
+    for record in records.values():
+        machine = record["machine"]
+        versions = ", ".join(f"{k} {v}" for k, v in machine["versions"].items())
+        line = (
+            f"{machine['processor']}, {machine['cores']} cores, "
+            f"{machine['memory_gib']} GiB, {machine['system']}; {versions}"
+        )
+        if line not in lines:
+            lines.append(line)
+    total = sum(record["minutes"] for record in records.values())
+    return "\n".join(lines) + f"\n\nAll benchmarks together: {total:.0f} minutes."
+
+
+if __name__ == "__main__":
+    main()
