@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import keras
@@ -13,7 +13,7 @@ from keras_lap import _replicas
 
 NAMES = ("task_loss", "transport_cost", "multiplier")
 # Where each sum lies in the vector; from `_BLOCKS` on, the costs of the blocks.
-_SAMPLES, _TASK, _TRAINED, _COST, _LAMBDA, _REPLICAS, _COUNTED, _BLOCKS = range(8)
+_SAMPLES, _TRAINED, _COUNTED, _REPLICAS, _LAMBDA, _TASK, _COST, _BLOCKS = range(8)
 
 
 class Measures(keras.metrics.Metric):
@@ -31,9 +31,9 @@ class Measures(keras.metrics.Metric):
         self.sums = self.add_weight(
             shape=(_BLOCKS + blocks,), initializer="zeros", name="sums"
         )
-        # A step replaces λ and adds to all else. Replicas of one λ add up to a multiple
-        # of it, by their number.
-        self._kept = np.ones(_BLOCKS + blocks)
+        # Training replaces λ and adds to all else. Replicas of one λ add up to a
+        # multiple of it, by their number.
+        self._kept = np.ones(_BLOCKS + blocks, "float32")
         self._kept[[_LAMBDA, _REPLICAS]] = 0.0
 
     def update_state(
@@ -41,7 +41,7 @@ class Measures(keras.metrics.Metric):
         samples: Any,
         task_loss: Any,
         cost: Any = None,
-        block_costs: Sequence[Any] = (),
+        block_costs: Any = None,
         multiplier: Any = None,
     ) -> None:
         """Adds one batch.
@@ -50,24 +50,27 @@ class Measures(keras.metrics.Metric):
             samples: Its size.
             task_loss: Its L, scalar.
             cost: Its C, scalar; None where the batch was not trained on.
-            block_costs: The parts of C.
+            block_costs: The parts of C, `(blocks,)`.
             multiplier: λ after the step.
         """
-        samples = self._number(samples)
-        added = {_SAMPLES: samples, _TASK: samples * self._number(task_loss)}
-        if cost is not None:
-            added[_TRAINED], added[_REPLICAS] = samples, 1.0
-            added[_COST] = samples * self._number(cost)
-            added[_LAMBDA] = self._number(multiplier)
+        samples = ops.cast(samples, self.dtype)
+        trained, before = cost is not None, self.sums.value
+        if trained:
+            before = before * ops.convert_to_tensor(self._kept, self.dtype)
+        blocks = len(self._kept) - _BLOCKS
         # A layer in a call that cannot be looked into may run any number of times.
-        if len(block_costs) == len(self._kept) - _BLOCKS:
-            added[_COUNTED] = samples
-            parts = enumerate(block_costs, _BLOCKS)
-            added |= {i: samples * self._number(each) for i, each in parts}
-        vector = [self._number(added.get(i, 0.0)) for i in range(len(self._kept))]
-        kept = self._kept if cost is not None else np.ones_like(self._kept)
-        kept = ops.convert_to_tensor(kept, self.dtype)
-        self.sums.assign(kept * self.sums.value + ops.stack(vector))
+        counted = trained and block_costs.shape[0] == blocks
+        parts = ops.stop_gradient(block_costs) if counted else ops.zeros((blocks,))
+        added = [0.0] * _BLOCKS
+        added[_SAMPLES], added[_TASK] = samples, samples * self._number(task_loss)
+        added[_COUNTED] = samples * float(counted)
+        if trained:
+            added[_TRAINED], added[_REPLICAS] = samples, 1.0
+            added[_LAMBDA] = self._number(multiplier)
+            added[_COST] = samples * self._number(cost)
+        head = ops.stack([self._number(each) for each in added])
+        tail = samples * ops.cast(parts, self.dtype)
+        self.sums.assign(before + ops.concatenate([head, tail]))
 
     def _number(self, value: Any) -> Any:
         return ops.cast(ops.stop_gradient(ops.convert_to_tensor(value)), self.dtype)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 
@@ -14,7 +14,7 @@ class Step:
     """One step, from its forward pass to its metrics."""
 
     training: bool
-    costs: list[Any] = field(default_factory=list)
+    costs: Any = None
     cost: Any = None
     unit_cost: Any = None
     multiplier: Any = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import abc
 import inspect
+import math
 from typing import Any
 
 import keras
@@ -180,10 +181,15 @@ class DisplacementEnergy(Energy):
             per_sample = _per_sample_sum(_absolute_power(v, self.p))
         else:
             per_sample = _root_power(_per_sample_sum(v * v), self.p)
-        count = ops.size(v) if self.reduction == "mean" else ops.shape(v)[0]
+        total = ops.sum(per_sample)
+        sizes = ops.shape(v) if self.reduction == "mean" else ops.shape(v)[:1]
+        known = math.prod(size for size in sizes if isinstance(size, int))
         # The energy is homogeneous: the step scales one number, not the tensor.
-        total = ops.sum(per_sample) * self.time_step**-self.p
-        return total / ops.cast(count, total.dtype)
+        total = total * (self.time_step**-self.p / known)
+        for size in sizes:
+            if not isinstance(size, int):  # a batch of any size in TensorFlow's graph
+                total = total / ops.cast(size, total.dtype)
+        return total
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, for saving."""

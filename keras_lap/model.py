@@ -245,7 +245,7 @@ class LeastActionModel(keras.Model):
         if not self.ascent.is_automatic:
             return self.ascent.value()
         cost = _replicas.batch_mean(step.cost, step.samples)
-        return self.ascent.choose(cost, step.unit_cost, len(step.costs))
+        return self.ascent.choose(cost, step.unit_cost, step.costs.shape[0])
 
     def _raise_multiplier(self, step: Step) -> None:
         task_loss = _replicas.batch_mean(step.task_loss, step.samples)

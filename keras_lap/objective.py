@@ -16,7 +16,7 @@ from keras import ops
 from keras_lap.energies import Energy
 
 
-def block_costs(displacements: Iterable[Any], energy: Energy) -> list[Any]:
+def block_costs(displacements: Iterable[Any], energy: Energy) -> Any:
     """Computes ``energy(x_{k+1} − x_k)`` of every block.
 
     Args:
@@ -24,12 +24,13 @@ def block_costs(displacements: Iterable[Any], energy: Energy) -> list[Any]:
         energy: What one displacement costs.
 
     Returns:
-        A scalar tensor for each.
+        A tensor of shape `(blocks,)`.
 
     Raises:
         ValueError: If the energy returns anything but a scalar.
     """
-    return [_scalar(energy(displacement), energy) for displacement in displacements]
+    costs = [_scalar(energy(displacement), energy) for displacement in displacements]
+    return ops.stack(costs)
 
 
 def transport_cost(displacements: Iterable[Any], energy: Energy) -> Any:
@@ -48,16 +49,16 @@ def transport_cost(displacements: Iterable[Any], energy: Energy) -> Any:
     return total_cost(block_costs(displacements, energy))
 
 
-def total_cost(costs: list[Any]) -> Any:
-    """Adds up the costs of the blocks, first to last.
+def total_cost(costs: Any) -> Any:
+    """Adds up the costs of the blocks.
 
     Args:
-        costs: Scalar tensors, at least one.
+        costs: Tensor of shape `(blocks,)`.
 
     Returns:
         A scalar tensor.
     """
-    return sum(costs[1:], start=costs[0])
+    return ops.sum(costs)
 
 
 def unit_cost(displacements: Iterable[Any], energy: Energy) -> Any:
