@@ -56,8 +56,8 @@ class Raw:
 def raw_loop() -> Iterator[Raw]:
     """Starts the process of the raw loop and ends it."""
     command = [sys.executable, str(harness.FOLDER / "torch_loop.py")]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, **pipes) as process:
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe) as process:
         yield Raw(process)
 
 

@@ -152,9 +152,7 @@ class LeastActionLoop(Loop):
 
     def trajectory(self, batches: Batches) -> list[tuple[float, float]]:
         """Loss of each step, and λ after it."""
-        return [
-            (self.least_action([batch])[0], self.multiplier) for batch in batches
-        ]
+        return [(self.least_action([batch])[0], self.multiplier) for batch in batches]
 
 
 def serve() -> None:
