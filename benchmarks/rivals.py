@@ -43,9 +43,9 @@ DECAY, DROPOUT = "weight decay", "dropout"
 KNOBS: dict[str, tuple[Any, ...]] = {
     PLAIN: (None,),
     AUTOMATIC: ("auto",),
-    LEAST_ACTION: (0.05, 0.5, 5.0, 50.0),
-    ACTIVITY: (1e-2, 1e-3, 1e-4, 1e-5),
-    DECAY: (1e-3, 1e-2, 1e-1, 1.0),
+    LEAST_ACTION: (0.2, 0.5, 5.0, 50.0),
+    ACTIVITY: (3e-3, 1e-3, 1e-4, 1e-5),
+    DECAY: (1e-3, 1e-2, 3e-2, 1e-1),
     DROPOUT: (0.1, 0.2, 0.3, 0.5),
 }
 STARTS = {"normal 1": 1.0, "normal 0.05": 0.05}

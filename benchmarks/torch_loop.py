@@ -155,31 +155,40 @@ class LeastActionLoop(Loop):
         return [(self.least_action([batch])[0], self.multiplier) for batch in batches]
 
 
+def loop_of(kind: type[Loop], weights: list[np.ndarray], shape: dict[str, int]) -> Any:
+    """A loop whose network starts from these weights."""
+    network = ResNet9(**shape)
+    network.take(weights)
+    return kind(network)
+
+
 def serve() -> None:
     """Answers commands until there are no more.
 
-    A command is a name and its arguments; `begin` must be the first.
+    A command is a name and its arguments. `begin` makes the loops that others run an
+    epoch of; `trajectory` needs none.
     """
-    answers = sys.stdout.buffer
     loops: dict[str, Any] = {}
+    batches: Batches = []
     while True:
         try:
             name, arguments = pickle.load(sys.stdin.buffer)
         except EOFError:
             return
+        answer: Any = None
         if name == "begin":
             weights, data, shape = arguments
             batches = batches_of(**data)
-            for key, kind in ("plain", Loop), ("least_action", LeastActionLoop):
-                loops[key] = kind(ResNet9(**shape))
-                loops[key].network.take(weights)
-            answer: Any = torch.get_num_threads()
+            loops["plain"] = loop_of(Loop, weights, shape)
+            loops["least_action"] = loop_of(LeastActionLoop, weights, shape)
         elif name == "trajectory":
-            answer = loops["least_action"].trajectory(batches)
+            weights, data, shape = arguments
+            loop = loop_of(LeastActionLoop, weights, shape)
+            answer = loop.trajectory(batches_of(**data))
         else:
             answer = getattr(loops[name], name)(batches)
-        pickle.dump(answer, answers)
-        answers.flush()
+        pickle.dump(answer, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
 
 
 if __name__ == "__main__":
