@@ -300,4 +300,4 @@ def cases(quick: bool) -> list[harness.Case]:
 
 if __name__ == "__main__":
     labels = ("backend", "part", "start", "method")
-    harness.main(harness.Benchmark("rivals", cases, measure, labels))
+    harness.main(harness.Benchmark("rivals", cases, measure, labels, limit=900.0))
