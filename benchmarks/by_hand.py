@@ -6,7 +6,7 @@ have the same network (the paper's ResNet9), initial weights, batches, optimizer
 number of threads, and both report loss and accuracy. The raw loop has its channels
 first, as is usual there, the Keras network last, as all of `keras_lap.networks`.
 
-`speed` is samples per second over those of the raw loop in the same round. `adds` is
+`over_raw` is the time of a step over that of the raw loop in the same round. `adds` is
 the time of least action over that of plain training. The first steps of a small network
 are compared too: the largest relative deviation of loss and λ from the raw loop's.
 
@@ -20,7 +20,7 @@ import functools
 import pickle
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,7 +99,7 @@ def least_action(bare: keras.Model) -> tuple[keras.Model, list[Any]]:
 def deviations(raw: Raw, blocks: int, steps: int) -> harness.Row:
     """How far the first steps are from those of the raw loop, in a small network.
 
-    In the large one, some of the 4 million inputs of its ReLUs lie so near to zero
+    In the large one, some inputs of its ReLUs lie so near to zero
     that a rounding error changes their side, and each that does moves the gradient by
     a thousandth: a raw loop in float32 is as far from one in float64.
     """
@@ -138,35 +138,30 @@ def measure(
     with raw_loop() as raw:
         found = deviations(raw, shape["blocks"], steps=20)
         raw("begin", *_told(weights, data, shape))
-        things = {
+        things: dict[str, Callable[[], object]] = {
             "raw_plain": functools.partial(raw, "plain"),
             "raw_least_action": functools.partial(raw, "least_action"),
-            "plain": functools.partial(_fit, plain, data),
-            "least_action": functools.partial(_fit, model, data, callbacks=callbacks),
+            "plain": timing.fit(plain, data),
+            "least_action": timing.fit(model, data, callbacks),
         }
         seconds = timing.alternate(things, rounds)
     return [_row(seconds, batches) | found]
-
-
-def _fit(model: keras.Model, data: dict[str, Any], **options: Any) -> None:
-    model.fit(**data, **options)
-    timing.block(model)
 
 
 def _row(seconds: timing.Seconds, steps: int) -> harness.Row:
     times = {f"{name}_ms": timing.milliseconds(s, steps) for name, s in seconds.items()}
     adds = seconds["least_action"] / seconds["plain"]
     raw_adds = seconds["raw_least_action"] / seconds["raw_plain"]
-    speed = timing.ratio(seconds["raw_least_action"], seconds["least_action"])
+    over_raw = timing.ratio(seconds["least_action"], seconds["raw_least_action"])
     against_raw = timing.ratio(adds, raw_adds)
     return {
         **times,
-        "plain_speed": timing.ratio(seconds["raw_plain"], seconds["plain"]),
-        "least_action_speed": speed,
+        "plain_over_raw": timing.ratio(seconds["plain"], seconds["raw_plain"]),
+        "least_action_over_raw": over_raw,
         "adds": timing.ratio(seconds["least_action"], seconds["plain"]),
         "raw_adds": timing.ratio(seconds["raw_least_action"], seconds["raw_plain"]),
         "adds_over_raw": against_raw,
-        "as_fast": speed["median"] >= 1,
+        "as_fast": over_raw["median"] <= 1,
         "met": against_raw["median"] <= 1,
     }
 

@@ -59,7 +59,7 @@ def exceeding(
     for row in measured["rows"]:
         for column, ratio in row.items():
             old = before.get(_key(row, labels), {}).get(column)
-            if not isinstance(ratio, dict) or not isinstance(old, dict):
+            if not _is_ratio(ratio) or not _is_ratio(old):
                 continue
             compared += 1
             if ratio["median"] > old["high"] + margin:
@@ -69,6 +69,11 @@ def exceeding(
                     f"{ratio['median']:.3f}, was {old['median']:.3f}"
                 )
     return worse, compared
+
+
+def _is_ratio(value: Any) -> bool:
+    """Whether a value came from `timing.ratio`, where more is worse."""
+    return isinstance(value, dict) and "rounds" in value
 
 
 def _key(row: dict[str, Any], labels: list[str]) -> str:

@@ -195,19 +195,27 @@ def write(record: dict[str, Any], folder: Path) -> None:
 
 
 def table(record: dict[str, Any]) -> str:
-    """The rows as a table in Markdown, and what failed below it."""
+    """The rows as tables in Markdown, one for each part, and what failed below them."""
     rows = [row for row in record["rows"] if "failure" not in row]
-    columns = list(dict.fromkeys(key for row in rows for key in row))
+    parts = dict.fromkeys(row.get("part") for row in rows)
+    tables = [
+        _table([row for row in rows if row.get("part") == part]) for part in parts
+    ]
+    for row in record["rows"]:
+        if "failure" in row:
+            told = ", ".join(str(row[key]) for key in row if key != "failure")
+            tables.append(f"Failed: {told}: {row['failure']}")
+    return "\n\n".join(tables)
+
+
+def _table(rows: list[Row]) -> str:
+    columns = list(dict.fromkeys(key for row in rows for key in row if key != "part"))
     lines = [
         "| " + " | ".join(name.replace("_", " ") for name in columns) + " |",
         "| " + " | ".join("---" for _ in columns) + " |",
     ]
     for row in rows:
         lines.append("| " + " | ".join(_cell(row.get(key)) for key in columns) + " |")
-    for row in record["rows"]:
-        if "failure" in row:
-            told = ", ".join(str(row[key]) for key in row if key != "failure")
-            lines.append(f"\nFailed: {told}: {row['failure']}")
     return "\n".join(lines)
 
 

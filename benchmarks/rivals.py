@@ -138,9 +138,7 @@ def cost(
         )
         data = subjects.Subject(network, shape, batch).data(batches)
         model, callbacks = ready(network, method, knob, rate=0.001)
-        things[method] = functools.partial(
-            _fit, model, {**data, "callbacks": callbacks}
-        )
+        things[method] = timing.fit(model, data, callbacks)
     seconds = timing.alternate(things, rounds)
     return [
         {
@@ -150,11 +148,6 @@ def cost(
         }
         for method in things
     ]
-
-
-def _fit(model: keras.Model, options: dict[str, Any]) -> None:
-    model.fit(**options)
-    timing.block(model)
 
 
 def accuracy(

@@ -24,7 +24,7 @@ ENERGIES: dict[str, Any] = {
     "p = 3": 3.0,
     "euclidean, p = 3": keras_lap.energies.DisplacementEnergy(3.0, "euclidean"),
 }
-CALLBACKS = {"none": None, "every = 1": 1, "every = 50": 50}
+CALLBACKS = {"no callback": None, "every = 1": 1, "every = 50": 50}
 GOALS = {"ResNet9": 1.02, "ResNet50V2": 1.02, "ViT": 1.02, "dense, 100 blocks": 1.10}
 # Batches of one fit, some tenths of a second of work.
 BATCHES = {"ResNet9": 3, "ResNet50V2": 2, "ViT": 3}
@@ -43,26 +43,24 @@ def cases(quick: bool) -> list[harness.Case]:
 def measure(subject: str, rounds: int) -> list[harness.Row]:
     """Fits one network in all ways in turn."""
     seconds = timing.alternate(_fits(subject), rounds)
-    plain = seconds.pop("plain")
+    plain = seconds["plain"]
     rows = []
-    for name, times in seconds.items():
-        energy, callback = name.split(" / ")
-        over = timing.ratio(times, plain)
+    for energy in ENERGIES:
+        own = {name: seconds[f"{energy} / {name}"] for name in CALLBACKS}
+        over = {name: timing.ratio(times, plain) for name, times in own.items()}
+        often = timing.ratio(own["every = 1"], own["every = 50"])
+        highest = max(ratio["median"] for ratio in over.values())
         rows.append(
             {
                 "network": subject,
                 "energy": energy,
-                "callback": callback,
                 "plain_ms": timing.milliseconds(plain, _batches(subject)),
-                "ratio": over,
-                "met": over["median"] <= GOALS.get(subject, 1.10),
+                **over,
+                "every = 1 over 50": often,
+                "met": highest <= GOALS.get(subject, 1.10) and often["median"] <= 1.02,
             }
         )
-    every = [seconds[f"{energy} / every = 1"] for energy in ENERGIES]
-    seldom = [seconds[f"{energy} / every = 50"] for energy in ENERGIES]
-    over = timing.ratio(sum(every[1:], every[0]), sum(seldom[1:], seldom[0]))
-    label = {"network": subject, "energy": "all", "callback": "every = 1 over 50"}
-    return [*rows, {**label, "ratio": over, "met": over["median"] <= 1.02}]
+    return rows
 
 
 def _batches(name: str) -> int:
@@ -84,7 +82,7 @@ def _fits(name: str) -> dict[str, Callable[[], None]]:
 
 
 BENCHMARK = harness.Benchmark(
-    "step_overhead", cases, measure, ("backend", "network", "energy", "callback")
+    "step_overhead", cases, measure, ("backend", "network", "energy")
 )
 
 if __name__ == "__main__":

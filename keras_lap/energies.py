@@ -227,10 +227,11 @@ def get(identifier: float | Energy) -> Energy:
 
 
 def at_least_float32(tensor: Any) -> Any:
-    """Casts to float32 unless the tensor is of higher precision already."""
+    """Casts to float32 unless the tensor is of that or a higher precision already."""
     tensor = ops.convert_to_tensor(tensor)
-    dtype = keras.backend.standardize_dtype(tensor.dtype)
-    return ops.cast(tensor, keras.backend.result_type(dtype, "float32"))
+    # Not `result_type`, which makes float32 of float64 on PyTorch and JAX.
+    precise = keras.backend.standardize_dtype(tensor.dtype) in ("float32", "float64")
+    return tensor if precise else ops.cast(tensor, "float32")
 
 
 def _absolute_power(x: Any, p: float) -> Any:

@@ -10,10 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import keras
 from keras import ops
 
-from keras_lap.energies import Energy
+from keras_lap.energies import Energy, at_least_float32
 
 
 def block_costs(displacements: Iterable[Any], energy: Energy) -> Any:
@@ -97,6 +96,5 @@ def energy_term(cost: Any, multiplier: Any) -> Any:
         A scalar tensor.
     """
     # In half precision λ itself would be infinite from 65504 on.
-    dtype = keras.backend.standardize_dtype(cost.dtype)
-    dtype = keras.backend.result_type(dtype, "float32")
-    return ops.cast(cost, dtype) / ops.cast(multiplier, dtype)
+    cost = at_least_float32(cost)
+    return cost / ops.cast(multiplier, cost.dtype)

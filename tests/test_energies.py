@@ -98,6 +98,18 @@ def test_gradient_against_finite_differences(p, norm):
     np.testing.assert_allclose(g, expected, rtol=1e-4, atol=1e-6)
 
 
+def test_double_precision_is_kept():
+    v = keras.ops.convert_to_tensor(np.array([[1.0, 1e-6]]), dtype="float64")
+    double = keras.backend.backend() != "jax"  # which computes in float32 unless told
+    assert keras.backend.standardize_dtype(v.dtype) == (
+        "float64" if double else "float32"
+    )
+    energy = DisplacementEnergy(2, reduction="sum")(v)
+    assert energy.dtype == v.dtype
+    if double:
+        np.testing.assert_allclose(as_numpy(energy), 1 + 1e-12, rtol=1e-15)
+
+
 @settings(max_examples=60)
 @given(v=arrays, p=exponents, norm=norms, reduction=reductions)
 def test_zero_only_at_zero_and_never_negative(v, p, norm, reduction):

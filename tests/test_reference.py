@@ -1,8 +1,8 @@
 """The whole algorithm a second time, as a plain loop in raw PyTorch.
 
 It knows nothing of the package: functions on tensors, autograd, the mathematics of
-the method. Both run in double precision, so that what is compared is the algorithm and
-not the growth of rounding errors over 30 steps.
+the method. Both run in double precision, as far as Keras keeps to it, so that what is
+compared is the algorithm and not the growth of rounding errors over 30 steps.
 """
 
 from __future__ import annotations
