@@ -37,7 +37,7 @@ _PLACE = r"(?<=<!-- {} -->\n).*?(?=\n<!-- end -->)"
 def main() -> None:
     """Reads the command line and runs what it names."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("names", nargs="*", choices=[[], *NAMES], default=list(NAMES))
+    parser.add_argument("names", nargs="*", metavar="name", help=", ".join(NAMES))
     parser.add_argument("--quick", action="store_true")
     parser.add_argument(
         "--report", action="store_true", help="only write the tables into the README"
@@ -45,7 +45,7 @@ def main() -> None:
     options = parser.parse_args()
     out = Path("out/benchmarks") if options.quick else COMMITTED
     failed = []
-    for name in [] if options.report else options.names:
+    for name in [] if options.report else options.names or NAMES:
         command = [sys.executable, str(FOLDER / f"{name}.py"), "--out", str(out)]
         environment = {"KERAS_BACKEND": "torch", "TF_CPP_MIN_LOG_LEVEL": "3"}
         if subprocess.run(
