@@ -12,6 +12,11 @@ settings.register_profile("fixed", derandomize=True, database=None, deadline=Non
 settings.load_profile("fixed")
 
 
+def pytest_configure(config):
+    """Marks of Keras's own tests, which tests/conformance runs."""
+    config.addinivalue_line("markers", "requires_trainable_backend: one of Keras's own")
+
+
 @pytest.fixture(autouse=True)
 def _fresh_state():
     """The same seeds and names for every test, whichever ran before."""
