@@ -34,7 +34,7 @@ def run(*command, backend=BACKEND):
     return result.stdout
 
 
-@pytest.mark.way("`.keras` and `.weights.h5` files across backends")
+@pytest.mark.way("`.keras` and `.weights.h5` files across backends", everywhere=True)
 @pytest.mark.skipif(BACKEND != "torch", reason="one process runs all three backends")
 def test_every_backend_reads_what_the_others_wrote(tmp_path, record_property):
     record_property(
