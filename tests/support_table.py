@@ -155,10 +155,9 @@ def conformance(tests):
         for (which, reason), named in reasons.items():
             if which == kind:
                 lines += ["", f"{reason[0].upper()}{reason[1:].rstrip('.')}:", ""]
-                lines += [
-                    f"- `{test.replace('::', '.')}` ({', '.join(map(BACKENDS.get, on))})"
-                    for test, on in named.items()
-                ]
+                for test, on in named.items():
+                    where = ", ".join(BACKENDS[backend] for backend in on)
+                    lines.append(f"- `{test.replace('::', '.')}` ({where})")
     return "\n".join(lines) + "\n"
 
 

@@ -49,7 +49,8 @@ LOOKS_PLAIN = (
 
 LEFT_OUT = (
     LeftOut(
-        "has a model class with a `call` of its own; a least action model has a network",
+        "has a model class with a `call` of its own; a least action model has a "
+        "network",
         (
             "TestTrainer.test_callbacks_can_update_state_at_batch_boundary",
             "TestTrainer.test_compute_loss_no_training_backwards_compatibility",
@@ -98,12 +99,12 @@ LEFT_OUT = (
             "TestTrainer.test_multiple_compiles",
             "TestTrainer.test_nested_trainer_metrics*",
         ),
-        # The two models of the former have inputs of different shapes, unlike stand-ins.
+        # The two models of the former have inputs of unlike shapes, not so stand-ins.
         r"AssertionError: \d != \d|expected shape=\(None, 4\)",
     ),
     LeftOut(
-        "names a layer to `TensorBoard`, which finds the layers of a model and not those "
-        "of the network within",
+        "names a layer to `TensorBoard`, which finds the layers of a model and not "
+        "those of the network within",
         ("TestTensorBoardV2.test_TensorBoard_projector_callback",),
         "Unrecognized `Embedding` layer names",
     ),
@@ -164,13 +165,15 @@ LEFT_OUT = (
         COMPILING,
     ),
     LeftOut(
-        "takes seconds to compile, and the same test runs with the backend's own tensors",
+        "takes seconds to compile, and the same test runs with the backend's own "
+        "tensors",
         ("TestTrainer.test_*_sparse_tf_*",),
         None,
         ("jax",),
     ),
     LeftOut(
-        "takes seconds to compile, and the same test runs with the backend's own tensors",
+        "takes seconds to compile, and the same test runs with the backend's own "
+        "tensors",
         ("TestTrainer.test_*_sparse_jax_*",),
         None,
         ("tensorflow",),

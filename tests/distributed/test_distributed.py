@@ -196,8 +196,8 @@ def check_saved(path, result):
 def test_processes_that_nobody_joined_are_refused(monkeypatch, record_property):
     record_property(
         "limit",
-        "`torchrun`, with Keras 3.16 or, until it is released, `keras-nightly`; an error "
-        "says so otherwise",
+        "`torchrun`, with Keras 3.16 or, until it is released, `keras-nightly`; an "
+        "error says so otherwise",
     )
     model = keras_lap.LeastActionModel(build_dense_network())
     model.compile("sgd", crossentropy())
