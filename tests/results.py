@@ -33,7 +33,7 @@ class Results:
         properties = dict(report.user_properties)
         if "ways" not in properties or (report.when != "call" and report.passed):
             return
-        outcome, text = ended(report, properties.get("limit"))
+        outcome, text = ended(report, properties)
         if report.nodeid in self.tests and outcome == "works":
             return  # a teardown adds nothing, unless it fails
         self.tests[report.nodeid] = {
@@ -49,13 +49,14 @@ class Results:
         self.path.write_text(json.dumps(found, indent=1, ensure_ascii=False))
 
 
-def ended(report, limit):
+def ended(report, properties):
     """How a test ended, and what there is to say of it."""
     if report.failed:
         return "failed", ""
     if report.passed:
-        return ("limited", limit) if limit else ("works", "")
+        fails = properties.get("fails")  # and the test shows how
+        return ("fails", fails) if fails else ("works", properties.get("limit", ""))
     if hasattr(report, "wasxfail"):
-        return "limit", report.wasxfail.removeprefix("reason: ")
+        return "fails", report.wasxfail.removeprefix("reason: ")
     *_, why = report.longrepr
     return "skipped", why.removeprefix("Skipped: ")

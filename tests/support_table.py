@@ -34,8 +34,8 @@ HEAD = """# Support
 What works in which way of training, on each backend. This page is made from the results
 of the tests by `make support`; `make test` compares the two. *Works* means that the
 tests of this way pass: they compare with plain Keras, with one device, or with an
-uninterrupted run. A number leads to a note below. What is limited and what to do
-instead, for these and for other things, is on the page of [limits](limits.md).
+uninterrupted run. *Fails* means that a test shows how, "–" that none runs there. A
+number leads to a note below. What to do instead is on the page of [limits](limits.md).
 """
 OWN = """
 ## Keras's own tests
@@ -95,7 +95,9 @@ def build(tests):
     for file, title in SECTIONS.items():
         own = {test: tests[test] for test in tests if file_of(test) == file}
         parts.append(f"\n## {title}\n\n{table(own, notes)}")
-    lines = [f"{number}. {note}" for number, note in enumerate(notes, start=1)]
+    lines = [
+        f"{number}. {sentence(note)}." for number, note in enumerate(notes, start=1)
+    ]
     parts.append("\n## Notes\n\n" + "\n".join(lines) + "\n")
     parts.append(OWN + conformance(tests))
     return "".join(parts)
@@ -114,20 +116,21 @@ def table(tests, notes):
                 rows.setdefault(way, {}).setdefault(backend, []).append(result)
     lines = ["| | " + " | ".join(BACKENDS.values()) + " |", "| --- " * 4 + "|"]
     for way, by_backend in rows.items():
-        cells = [cell(by_backend.get(each, []), each, notes) for each in BACKENDS]
+        cells = [cell(by_backend.get(each, []), notes) for each in BACKENDS]
         lines.append(f"| {way} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def cell(results, backend, notes):
+def cell(results, notes):
     """What the tests of one way say on one backend."""
     ran = [each for each in results if each["outcome"] != "skipped"]
-    texts = [each["text"] for each in ran or results if each["text"]]
-    texts = [f"{BACKENDS[backend]}: {text}" for text in dict.fromkeys(texts)]
+    texts = list(dict.fromkeys(each["text"] for each in ran or results if each["text"]))
+    if not ran and len(texts) > 1:
+        texts = []  # of other backends' own ways to do the same
     notes.extend(text for text in texts if text not in notes)
     marks = ", ".join(f"[{notes.index(text) + 1}](#notes)" for text in texts)
-    outcomes = {each["outcome"] for each in ran}
-    word = "–" if not ran else "limit" if outcomes == {"limit"} else "works"
+    fails = any(each["outcome"] == "fails" for each in ran)
+    word = "–" if not ran else "fails" if fails else "works"
     return f"{word} {marks}".strip()
 
 
@@ -147,27 +150,39 @@ def conformance(tests):
     for kind in ("pass", "left out", "skipped by Keras"):
         numbers = [str(counts[backend][kind]) for backend in BACKENDS]
         lines.append(f"| {kind} | {' | '.join(numbers)} |")
-    for kind, title in (
-        ("left out", "Left out, and why"),
-        ("skipped by Keras", "Skipped by Keras, and why"),
-    ):
-        lines += ["", f"### {title}"]
-        for (which, reason), named in reasons.items():
-            if which == kind:
-                lines += ["", f"{reason[0].upper()}{reason[1:].rstrip('.')}:", ""]
-                for test, on in named.items():
-                    where = ", ".join(BACKENDS[backend] for backend in on)
-                    lines.append(f"- `{test.replace('::', '.')}` ({where})")
+    lines += ["", "### Left out, and why"]
+    for (kind, reason), named in reasons.items():
+        if kind == "left out":
+            lines += ["", f"{sentence(reason)}:", ""]
+            for test, on in named.items():
+                where = ", ".join(BACKENDS[backend] for backend in on)
+                lines.append(f"- `{test.replace('::', '.')}` ({where})")
+    lines += ["", "### Skipped by Keras, and why", ""]
+    for (kind, reason), named in reasons.items():
+        if kind == "skipped by Keras":
+            on = Counter(backend for each in named.values() for backend in each)
+            numbers = [
+                f"{on[each]} on {BACKENDS[each]}" for each in BACKENDS if on[each]
+            ]
+            lines.append(f"- {sentence(reason)} ({', '.join(numbers)}).")
     return "\n".join(lines) + "\n"
+
+
+def sentence(text):
+    text = text.rstrip(".")
+    return text[0].upper() + text[1:]
 
 
 def kind_of(result):
     if result["outcome"] == "works":
         return "pass"
+    return "left out" if result["text"] in left_out_reasons() else "skipped by Keras"
+
+
+def left_out_reasons():
     from conformance.left_out import LEFT_OUT
 
-    ours = {each.reason for each in LEFT_OUT}
-    return "left out" if result["text"] in ours else "skipped by Keras"
+    return [each.reason for each in LEFT_OUT]
 
 
 if __name__ == "__main__":

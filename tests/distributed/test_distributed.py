@@ -42,7 +42,8 @@ RUNS = {
 
 
 def only(backend):
-    return pytest.mark.skipif(backend != BACKEND, reason=f"{backend}'s strategy")
+    reason = f"run on {backend} only"
+    return pytest.mark.skipif(backend != BACKEND, reason=reason)
 
 
 DATA = pytest.mark.way("`keras.distribution.DataParallel`")
@@ -178,7 +179,7 @@ def test_what_keras_cannot_spread_fails_with_it_and_without(
     tmp_path, way, case, message, record_property
 ):
     """A batch that JAX's devices cannot share; steps_per_execution on replicas."""
-    record_property("limit", "fails in Keras, with plain networks too")
+    record_property("fails", "an error of Keras, with plain networks too")
     for run in (case, f"{case}-plain"):
         result = start(tmp_path, f"{way}:{run}", devices=2, check=False)
         assert result.returncode != 0
