@@ -19,6 +19,7 @@ from conftest import build_dense_network, crossentropy
 
 import keras_lap
 
+NAMES = {"jax": "JAX", "tensorflow": "TensorFlow", "torch": "PyTorch"}
 BACKEND = keras.backend.backend()
 RELEASE = tuple(int(part) for part in keras.__version__.split(".")[:2])
 JOINS_PROCESSES = BACKEND == "torch" and RELEASE >= (3, 16)
@@ -42,7 +43,7 @@ RUNS = {
 
 
 def only(backend):
-    reason = f"run on {backend} only"
+    reason = f"run on {NAMES[backend]} only"
     return pytest.mark.skipif(backend != BACKEND, reason=reason)
 
 
