@@ -21,13 +21,20 @@ BENCHMARK = KERAS_LAP_DISTRIBUTED_PYTHON=$(CURDIR)/$(DISTRIBUTED_VENV)/bin/pytho
 
 .PHONY: quickstart test lint test-tensorflow test-jax test-torch test-distributed clean
 .PHONY: docs docs-serve benchmarks benchmarks-quick benchmarks-guard
+.PHONY: support check-support
+
+# How each way of training ended, of which docs/support.md is made: of whole runs only.
+RESULTS := build/support
+WRITE = $(if $(ARGS),,--results=$(RESULTS)/$(1).json)
 
 quickstart: $(VENV)/.quickstart
 	KERAS_BACKEND=$${KERAS_BACKEND:-jax} $(VENV)/bin/python examples/quickstart.py $(ARGS)
 
 test:
+	rm -rf $(RESULTS)
 	$(MAKE) --jobs=$(JOBS) --output-sync=target lint docs $(BACKENDS:%=test-%) \
 	  test-distributed
+	$(if $(ARGS)$(filter-out $(words $(BACKENDS)),3),,$(MAKE) check-support)
 	@echo "Passed on: $(BACKENDS), and on PyTorch in two processes; the site builds"
 
 lint: $(VENV)/.test
@@ -36,11 +43,19 @@ lint: $(VENV)/.test
 	$(VENV)/bin/mypy
 
 test-tensorflow test-jax test-torch: test-%: $(VENV)/.test
-	KERAS_BACKEND=$* $(VENV)/bin/python -m pytest $(ARGS)
+	KERAS_BACKEND=$* $(VENV)/bin/python -m pytest $(call WRITE,$*) $(ARGS)
 
 test-distributed: $(DISTRIBUTED_VENV)/.test
 	KERAS_BACKEND=torch HYPOTHESIS_STORAGE_DIRECTORY=$(DISTRIBUTED_VENV)/.hypothesis \
-	  $(DISTRIBUTED_VENV)/bin/python -m pytest tests/distributed $(ARGS)
+	  $(DISTRIBUTED_VENV)/bin/python -m pytest tests/distributed \
+	  $(call WRITE,distributed) $(ARGS)
+
+# Of what the latest `make test` found.
+support:
+	$(PYTHON) tests/support_table.py $(RESULTS)
+
+check-support:
+	$(PYTHON) tests/support_table.py $(RESULTS) --check
 
 docs: $(DOCS_VENV)/.docs
 	$(DOCS_VENV)/bin/mkdocs build $(ARGS)

@@ -6,10 +6,23 @@ import keras
 import numpy as np
 import pytest
 from hypothesis import settings
+from results import Results
 
 # The same examples at every run, and nothing kept between runs.
 settings.register_profile("fixed", derandomize=True, database=None, deadline=None)
 settings.load_profile("fixed")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--results", help="where to write how each way of training ended")
+
+
+def pytest_configure(config):
+    # The mark of Keras's own tests, which tests/conformance runs.
+    config.addinivalue_line("markers", "requires_trainable_backend: one of Keras's own")
+    path = config.getoption("results")
+    if path is not None:
+        config.pluginmanager.register(Results(path, keras.backend.backend()))
 
 
 @pytest.fixture(autouse=True)

@@ -34,7 +34,7 @@ def run(*command, backend=BACKEND):
     return result.stdout
 
 
-@pytest.mark.way("`.keras` and `.weights.h5` files across backends")
+@pytest.mark.way("`.keras` and `.weights.h5` files across backends", everywhere=True)
 @pytest.mark.skipif(BACKEND != "torch", reason="one process runs all three backends")
 def test_every_backend_reads_what_the_others_wrote(tmp_path, record_property):
     record_property(
@@ -210,7 +210,7 @@ def test_export(digits, tmp_path, record_property):
     model = keras_lap.LeastActionModel(build_dense_network())
     model.compile("sgd", crossentropy())
     if BACKEND == "torch":
-        record_property("limit", "fails: Keras 3.15.1 exports no network of its own")
+        record_property("fails", "Keras 3.15.1 exports no network of its own")
         for each in (model, model.network):
             with pytest.raises(Exception, match="dynamic_shapes"):
                 each.export(tmp_path / "exported", verbose=False)

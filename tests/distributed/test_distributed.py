@@ -19,6 +19,7 @@ from conftest import build_dense_network, crossentropy
 
 import keras_lap
 
+NAMES = {"jax": "JAX", "tensorflow": "TensorFlow", "torch": "PyTorch"}
 BACKEND = keras.backend.backend()
 RELEASE = tuple(int(part) for part in keras.__version__.split(".")[:2])
 JOINS_PROCESSES = BACKEND == "torch" and RELEASE >= (3, 16)
@@ -42,9 +43,14 @@ RUNS = {
 
 
 def only(backend):
-    return pytest.mark.skipif(backend != BACKEND, reason=f"{backend}'s strategy")
+    reason = f"run on {NAMES[backend]} only"
+    return pytest.mark.skipif(backend != BACKEND, reason=reason)
 
 
+DATA = pytest.mark.way("`keras.distribution.DataParallel`")
+TWO_AT_ONCE = pytest.mark.way("several devices with `steps_per_execution` > 1")
+UNEVEN = pytest.mark.way("a batch that the devices share unevenly")
+MODEL = pytest.mark.way("`keras.distribution.ModelParallel`")
 joins_processes = pytest.mark.skipif(
     not JOINS_PROCESSES, reason="PyTorch with Keras 3.16 or later"
 )
@@ -100,12 +106,12 @@ def check_equal(one, several, copies, weights=True):
 @pytest.mark.parametrize(
     ("way", "case", "devices"),
     [
-        ("data", "usual", 2),
-        ("data", "usual", 8),
-        ("model", "usual", 2),
-        ("model", "usual", 8),
-        ("data", "batch-norm", 2),
-        ("data", "two-at-once", 2),
+        pytest.param("data", "usual", 2, marks=DATA),
+        pytest.param("data", "usual", 8, marks=DATA),
+        pytest.param("model", "usual", 2, marks=MODEL),
+        pytest.param("model", "usual", 8, marks=MODEL),
+        pytest.param("data", "batch-norm", 2, marks=DATA),
+        pytest.param("data", "two-at-once", 2, marks=TWO_AT_ONCE),
     ],
 )
 def test_jax(train, way, case, devices):
@@ -115,6 +121,7 @@ def test_jax(train, way, case, devices):
 
 
 @only("tensorflow")
+@pytest.mark.way("`tf.distribute.MirroredStrategy`")
 @pytest.mark.parametrize("case", ["usual", "batch-norm"])
 def test_tensorflow(train, case):
     several = load(train(2), f"mirrored-{case}")
@@ -123,6 +130,7 @@ def test_tensorflow(train, case):
 
 
 @joins_processes
+@DATA
 @pytest.mark.parametrize("case", ["usual", "one-fit"])
 def test_torch(train, case):
     several = load(train(2), f"processes-{case}")
@@ -138,13 +146,16 @@ WAYS_WITH_PARTS = [
 ]
 
 
+@UNEVEN
 @pytest.mark.parametrize("way", WAYS_WITH_PARTS)
-def test_an_uneven_last_batch_counts_by_its_samples(train, way):
+def test_an_uneven_last_batch_counts_by_its_samples(train, way, record_property):
     """λ and the logs; the gradients are Keras's mean over replicas of unequal parts."""
+    record_property("limit", "the gradient is Keras's mean over the parts")
     one, several = load(train(1), "one-uneven"), load(train(2), f"{way}-uneven")
     check_equal(one, several, copies=2, weights=False)
 
 
+@pytest.mark.way("a loss that is not finite on one device")
 @pytest.mark.parametrize("way", WAYS_WITH_PARTS)
 def test_a_loss_that_one_replica_spoils_raises_the_multiplier_on_none(train, way):
     result = load(train(2), f"{way}-spoilt")
@@ -156,16 +167,20 @@ def test_a_loss_that_one_replica_spoils_raises_the_multiplier_on_none(train, way
 @pytest.mark.parametrize(
     ("way", "case", "message"),
     [
-        pytest.param("data", "uneven", "divisible", marks=only("jax")),
+        pytest.param("data", "uneven", "divisible", marks=[only("jax"), UNEVEN]),
         pytest.param(
-            "mirrored", "two-at-once", "Placeholder", marks=only("tensorflow")
+            "mirrored",
+            "two-at-once",
+            "Placeholder",
+            marks=[only("tensorflow"), TWO_AT_ONCE],
         ),
     ],
 )
 def test_what_keras_cannot_spread_fails_with_it_and_without(
-    tmp_path, way, case, message
+    tmp_path, way, case, message, record_property
 ):
     """A batch that JAX's devices cannot share; steps_per_execution on replicas."""
+    record_property("fails", "an error of Keras, with plain networks too")
     for run in (case, f"{case}-plain"):
         result = start(tmp_path, f"{way}:{run}", devices=2, check=False)
         assert result.returncode != 0
@@ -179,7 +194,13 @@ def check_saved(path, result):
 
 
 @only("torch")
-def test_processes_that_nobody_joined_are_refused(monkeypatch):
+@DATA
+def test_processes_that_nobody_joined_are_refused(monkeypatch, record_property):
+    record_property(
+        "limit",
+        "`torchrun`, with Keras 3.16 or, until it is released, `keras-nightly`; an "
+        "error says so otherwise",
+    )
     model = keras_lap.LeastActionModel(build_dense_network())
     model.compile("sgd", crossentropy())
     batch = np.zeros((4, 64), "float32"), np.zeros(4, "int64")
