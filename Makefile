@@ -15,8 +15,6 @@ export HYPOTHESIS_STORAGE_DIRECTORY ?= $(VENV)/.hypothesis
 DISTRIBUTED_VENV ?= .venv-distributed
 DISTRIBUTED := keras-nightly 'torch>=2.6,<2.14' numpy hypothesis 'pytest>=8'
 
-DOCS_VENV ?= .venv-docs
-
 .PHONY: quickstart test lint test-tensorflow test-jax test-torch test-distributed clean
 .PHONY: docs docs-serve
 
@@ -40,16 +38,16 @@ test-distributed: $(DISTRIBUTED_VENV)/.test
 	KERAS_BACKEND=torch HYPOTHESIS_STORAGE_DIRECTORY=$(DISTRIBUTED_VENV)/.hypothesis \
 	  $(DISTRIBUTED_VENV)/bin/python -m pytest tests/distributed $(ARGS)
 
-docs: $(DOCS_VENV)/.docs
-	$(DOCS_VENV)/bin/mkdocs build $(ARGS)
+docs: $(VENV)/.test
+	$(VENV)/bin/mkdocs build $(ARGS)
 
-docs-serve: $(DOCS_VENV)/.docs
-	$(DOCS_VENV)/bin/mkdocs serve $(ARGS)
+docs-serve: $(VENV)/.test
+	$(VENV)/bin/mkdocs serve $(ARGS)
 
 clean:
-	rm -rf $(VENV) $(DISTRIBUTED_VENV) $(DOCS_VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) $(DISTRIBUTED_VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache
 
-$(VENV)/bin/python $(DISTRIBUTED_VENV)/bin/python $(DOCS_VENV)/bin/python:
+$(VENV)/bin/python $(DISTRIBUTED_VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "keras-lap needs Python 3.11 or later; name one: make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(@D)/..
@@ -61,13 +59,7 @@ $(VENV)/.quickstart: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.test: pyproject.toml | $(VENV)/bin/python
 	@echo "Installing keras-lap with all three backends into $(VENV) (some minutes, once) ..."
-	$(PIP) --editable ".[test]"
-	@touch $@
-
-$(DOCS_VENV)/.docs: pyproject.toml | $(DOCS_VENV)/bin/python
-	@echo "Installing the site's tools into $(@D) (once) ..."
-	$(@D)/bin/python -m pip --disable-pip-version-check install --quiet \
-	  --editable ".[docs]"
+	$(PIP) --editable ".[test,docs]"
 	@touch $@
 
 $(DISTRIBUTED_VENV)/.test: Makefile pyproject.toml | $(DISTRIBUTED_VENV)/bin/python
