@@ -29,7 +29,6 @@ import nbformat
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from nbclient.exceptions import CellControlSignal, DeadKernelError
-from traitlets.config import Config
 
 log = logging.getLogger("mkdocs.hooks.tutorials")
 
@@ -37,9 +36,6 @@ _CELL_LIMIT = 600  # seconds
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _PICTURE = re.compile(r"!\[[^\]]*\]\((out/[^)\s]+)\)")
 _KEY = "keras_lap_key"
-# By sockets in the file system, which nobody else reads; Windows has none.
-_TRANSPORT = "tcp" if os.name == "nt" else "ipc"
-_KERNELS = Config(KernelManager={"transport": _TRANSPORT})
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -115,7 +111,6 @@ def _run(notebook: Any, script: Path, folder: Path) -> None:
         kernel_name="python3",
         resources={"metadata": {"path": str(folder)}},
         coalesce_streams=True,
-        config=_KERNELS,
     )
     logs = folder / "log.txt"  # what libraries say below Python
     try:
