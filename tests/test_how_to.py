@@ -72,7 +72,7 @@ def _one_thread():
 
 
 def check(page):
-    """Runs a page from its top to its end, and compares what it says with what is seen."""
+    """Runs a page from top to end, and compares what it says with what is seen."""
     names = {"__name__": page.stem}
     for block in blocks(page):
         if block["alone"] is not None:

@@ -149,11 +149,13 @@ def test_a_tutorial_becomes_a_page_and_runs_again_only_when_it_must(clone):
 def test_a_tutorial_that_fails_ends_the_build_every_time(clone):
     clone.script.write_text(TUTORIAL.replace("1 + 1", "1 / 0"))
     for _ in range(2):
-        with pytest.raises(clone.error, match=r"counting.py: (?s:.*)ZeroDivisionError"):
+        with pytest.raises(
+            clone.error, match=r"counting\.py: (?s:.*)ZeroDivisionError"
+        ):
             clone.build()
 
 
 def test_a_picture_that_is_not_drawn_ends_the_build(clone):
     clone.script.write_text(TUTORIAL.replace("(out/one.png)", "(out/two.png)"))
-    with pytest.raises(clone.error, match="shows out/two.png and does not draw it"):
+    with pytest.raises(clone.error, match=r"shows out/two\.png and does not draw it"):
         clone.build()

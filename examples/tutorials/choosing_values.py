@@ -6,10 +6,13 @@
 #
 # | number | where | default | what it does |
 # | --- | --- | --- | --- |
-# | λ_0 | `LeastActionModel(initial_multiplier=)` | 1 | the energy counts C/λ: the smaller λ_0, the more |
-# | τ | `MultiplierUpdate(tau=)` | 1 | λ rises by τ times the task loss |
-# | s | `MultiplierUpdate(every=)` | 1 | steps of the optimizer between two rises |
-# | p | `LeastActionModel(energy=)` | 2 | exponent of the displacements; above 2, large ones are much dearer |
+# | λ_0 | `initial_multiplier=` of the model | 1 | weight of the energy: C/λ |
+# | τ | `tau=` of `MultiplierUpdate` | 1 | λ rises by τ times the task loss |
+# | s | `every=` of `MultiplierUpdate` | 1 | steps between two rises |
+# | p | `energy=` of the model | 2 | exponent of the displacements |
+#
+# The smaller λ_0, the more the energy weighs. The larger p, the dearer a large
+# displacement is beside a small one.
 
 # %%
 import os
@@ -30,9 +33,9 @@ Path("out").mkdir(exist_ok=True)
 # ## What was measured
 #
 # The study trained ResNet9 on 100 images of MNIST. It searched λ_0, τ, s and p by
-# validation accuracy from several initialisations, with two seeds of each. Two seeds say
-# little; they choose what is looked at more closely. The table is read from the study's
-# file in `docs/results/`.
+# validation accuracy from several initialisations, with two seeds of each. Two seeds
+# say little; they choose what is looked at more closely. The table is read from the
+# study's file in `docs/results/`.
 
 
 # %%
@@ -51,7 +54,8 @@ def show(rows: list[dict[str, str]], setting: str, *columns: str) -> None:
     for row in rows:
         if row["setting"] == setting:
             values = [row[column].partition(" [")[0] for column in columns]
-            print(f"  {row['method']:32}", *(f"{value:>8}" for value in values))
+            cells = "".join(f"{value:>9}" for value in values)
+            print(f"  {row['method']:32}{cells}")
 
 
 search = results("sensitivity_search-small")
@@ -69,8 +73,9 @@ show(search, "normal 1, learning rate 0.1", "best validation accuracy", "change"
 show(search, "normal 0.05, learning rate 0.1", "best validation accuracy", "change")
 
 # %% [markdown]
-# From a good start (standard deviation 0.05) the same λ_0 is ruinous or does nothing sure.
-# The best and the worst were trained again with ten fresh seeds. That is what counts:
+# From a good start (standard deviation 0.05) the same λ_0 is ruinous or does nothing
+# sure. The best and the worst were trained again with ten fresh seeds. That is what
+# counts:
 
 # %%
 confirmed = results("sensitivity_confirm-small")
@@ -85,9 +90,9 @@ for row in confirmed:
 # ## A rule for λ_0
 #
 # `initial_multiplier="auto"` lets the first batch choose: if the blocks would move the
-# data far more than a good start does, λ_0 is small; otherwise the energy is switched off.
-# [The results](../results/README.md#a-default-to-leave-alone) have what that was worth,
-# with ten other seeds:
+# data far more than a good start does, λ_0 is small; otherwise the energy is switched
+# off. [The results](../results/README.md#a-default-to-leave-alone) have what that was
+# worth, with ten other seeds:
 
 # %%
 for row in results("automatic-small"):
@@ -95,18 +100,19 @@ for row in results("automatic-small"):
         print(f"{row['setting']:24} change {row['change of highest']}")
 
 # %% [markdown]
-# So: `"auto"` if accuracy is all you want. Where it switches the energy off, the transport
-# cost stays that of plain training. For short transport give λ_0 a number, by the curve
-# of the following kind.
+# So: `"auto"` if accuracy is all you want. Where it switches the energy off, the
+# transport cost stays that of plain training. For short transport give λ_0 a number, by
+# the curve of the following kind.
 #
 # ## A look for yourself
 #
-# The same network as in [the quickstart](first_steps.md), on a validation split, for some
-# values of λ_0. One seed and 30 epochs show what happens to the transport cost and to
-# divergence. They are too few to choose by accuracy.
+# The same network as in [the quickstart](first_steps.md), on a validation split, for
+# some values of λ_0. One seed and 30 steps show what happens to the transport cost.
+# They are too few to choose by accuracy.
 
 # %%
 data = keras_lap.datasets.load("digits", train_size=100, validation_size=300)
+assert data.validation is not None  # as one was asked for
 
 
 def train(initial_multiplier: float | str, scale: float) -> dict[str, float]:
@@ -133,7 +139,7 @@ def train(initial_multiplier: float | str, scale: float) -> dict[str, float]:
     return {**last, "accuracy": accuracy}
 
 
-VALUES = (0.5, 5.0, 50.0, 500.0, "auto")
+VALUES: tuple[float | str, ...] = (0.5, 5.0, 50.0, 500.0, "auto")
 STARTS = {"normal 1": 1.0, "normal 0.05": 0.05}
 print(f"{'start':12} {'λ_0':>6} {'cost':>9} {'last λ':>9} {'accuracy':>9}")
 found = {}
@@ -159,15 +165,18 @@ figure.savefig("out/choosing_values.png", dpi=150)
 
 # %% [markdown]
 # ![The transport cost of the last epoch against λ_0, on logarithmic axes, from two
-# initialisations: it rises with λ_0.](out/choosing_values.png)
+# initialisations: it is much higher at the largest λ_0 than at the
+# smallest.](out/choosing_values.png)
+#
+# The transport cost follows λ_0. The accuracies are those of one seed, and scatter.
 #
 # ## In practice
 #
-# 1. Train plainly, and look at `transport.analyze` of the untrained network. Is its cost
-#    far above one per block? Then least action may gain; otherwise expect shorter
+# 1. Train plainly, and look at `transport.analyze` of the untrained network. Is its
+#    cost far above one per block? Then least action may gain; otherwise expect shorter
 #    transport at best.
-# 2. Leave p at 2, s and τ at 1. Take λ_0 = `"auto"`, or some values between 0.5 and 50 on
-#    a validation split.
+# 2. Leave p at 2, s and τ at 1. Take λ_0 = `"auto"`, or some values between 0.5 and 50
+#    on a validation split.
 # 3. If `loss` is NaN, λ_0 is too small: raise it, or clip the gradient
 #    ([troubleshooting](../how-to.md#nan)).
 # 4. Compare with plain training over ten paired seeds before you believe a difference.

@@ -31,9 +31,9 @@ print(data)
 print("train", data.train.x.shape, "test", data.test.x.shape)
 
 # %% [markdown]
-# The network is a ResNet9: nine residual blocks at one resolution. Its kernels are drawn
-# from a normal distribution of standard deviation 1. That is a bad start, chosen on
-# purpose: it is where least action has something to do.
+# The network is a ResNet9: nine residual blocks at one resolution. Its kernels are
+# drawn from a normal distribution of standard deviation 1. That is a bad start, chosen
+# on purpose: it is where least action has something to do.
 
 
 # %%
@@ -71,10 +71,10 @@ print(plain.evaluate(*data.test, verbose=0, return_dict=True))
 # %% [markdown]
 # ## Least action
 #
-# Two things are new. `LeastActionModel` wraps the network; its first value of λ says how
-# much the energy weighs: the smaller, the more. And the callback raises λ by τ times the
-# task loss, here after every fifth step, so that the energy fades while the task is
-# unsolved. `compile` and `fit` are Keras's own.
+# Two things are new. `LeastActionModel` wraps the network; its first value of λ says
+# how much the energy weighs: the smaller, the more. And the callback raises λ by τ
+# times the task loss, here after every fifth step, so that the energy fades while the
+# task is unsolved. `compile` and `fit` are Keras's own.
 
 # %%
 model = compiled(keras_lap.LeastActionModel(build(), initial_multiplier=5.0))
@@ -96,7 +96,7 @@ for epoch in (0, 4, 9, 19, 39, 59):
 
 # %%
 figure = keras_lap.transport.plot_training(history)
-figure.savefig("out/first_steps_training.png")
+figure.savefig("out/first_steps_training.png", dpi=150)
 
 # %% [markdown]
 # ![Three curves over 60 epochs of training by least action: λ rises in steps, the task
@@ -117,7 +117,7 @@ for name, report in reports.items():
 
 # %%
 axes = keras_lap.transport.plot_displacements(reports)
-axes.figure.savefig("out/first_steps_displacements.png")
+axes.figure.savefig("out/first_steps_displacements.png", dpi=150)
 
 # %% [markdown]
 # ![How far each of the nine blocks moves the test data, plain training beside least
@@ -125,9 +125,9 @@ axes.figure.savefig("out/first_steps_displacements.png")
 #
 # The transport cost has fallen. Whether the accuracy has risen is another question: one
 # run of each, as here, says nothing sure about it. `make quickstart` repeats this with
-# five seeds and from a good start too; [the results](../results/README.md) have ten seeds
-# and more. In short: least action gains from bad starts with few data, and from good
-# starts it changes little or costs a point or two.
+# five seeds and from a good start too; [the results](../results/README.md) have ten
+# seeds and more. In short: least action gains from bad starts with few data, and from
+# good starts it changes little or costs a point or two.
 #
 # ## Afterwards
 #
@@ -140,5 +140,5 @@ guesses = network.predict(data.test.x, verbose=0).argmax(axis=-1)
 print(type(network).__name__, "is right about", (guesses == data.test.y).mean())
 
 # %% [markdown]
-# Next: [which parts of your own network count](own_network.md), and
-# [which λ_0, τ, s and p to take](choosing_values.md).
+# Next: [which parts of your own network count](own_network.md), and [which λ_0, τ, s
+# and p to take](choosing_values.md).

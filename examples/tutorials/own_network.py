@@ -59,8 +59,8 @@ print(report)
 # The first column has the names that `blocks=` takes. A `layer` is a whole layer that
 # keeps a residual connection inside its `call`. `state` is the shape of what the block
 # moves. Below stands what was left out, with the reason: the shortcut of `down` changes
-# the shape, so the two ends of its displacement cannot be compared; and the last sum adds
-# two views of one vector, neither of which is computed from the other.
+# the shape, so the two ends of its displacement cannot be compared; and the last sum
+# adds two views of one vector, neither of which is computed from the other.
 #
 # The report is a sequence as well:
 
@@ -72,8 +72,8 @@ print([skipped.name for skipped in report.skipped])
 # %% [markdown]
 # A model of KerasHub or `keras.applications` is read in the same way, from the command
 # line too: `python -m keras_lap ResNet50V2`. With Graphviz installed,
-# `keras_lap.plot_blocks(network, "blocks.png")` draws the network with its blocks marked;
-# the command does so with `--picture blocks.png`.
+# `keras_lap.plot_blocks(network, "blocks.png")` draws the network with its blocks
+# marked; the command does so with `--picture blocks.png`.
 #
 # ## Counting other blocks
 #
@@ -105,8 +105,8 @@ except ValueError as error:
 # ## Blocks inside layers
 #
 # Transformers and many models of one's own keep the sum in the `call` of a layer. It is
-# found there by running the `call` once on symbolic tensors. A layer whose `call` is one
-# residual block counts as a whole.
+# found there by running the `call` once on symbolic tensors. A layer whose `call` is
+# one residual block counts as a whole.
 
 
 # %%
@@ -189,7 +189,6 @@ model.fit(*data.train, epochs=20, verbose=0, callbacks=[update])
 print(model.evaluate(*data.test, verbose=0, return_dict=True))
 
 # %% [markdown]
-# If nothing is found, or too much, see
-# [the troubleshooting page](../how-to.md#no-residual-block-found); what the search does
-# not see is listed under
-# [Limits](../limits.md#blocks-that-are-not-found-or-found-wrongly).
+# If nothing is found, or too much, see [the troubleshooting
+# page](../how-to.md#no-residual-block-found); what the search does not see is listed
+# under [Limits](../limits.md#blocks-that-are-not-found-or-found-wrongly).

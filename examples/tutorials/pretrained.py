@@ -42,12 +42,13 @@ report = keras_lap.find_residual_blocks(network)
 print(report)
 
 # %% [markdown]
-# Blocks are found inside the nested model. The first column has their names for `blocks=`.
-# Which networks have blocks at all, and how many, `python -m keras_lap ResNet50V2` says for
-# each of `keras.applications`.
+# Blocks are found inside the nested model. The first column has their names for
+# `blocks=`. Which networks have blocks at all, and how many, `python -m keras_lap
+# ResNet50V2` says for each of `keras.applications`.
 #
-# Data come as the network was pretrained on them: `keras.applications.resnet_v2` and its
-# like have a `preprocess_input`. Here, digits are enlarged and given three channels.
+# Data come as the network was pretrained on them: `keras.applications.resnet_v2` and
+# its like have a `preprocess_input`. Here, digits are enlarged and given three
+# channels.
 
 # %%
 data = keras_lap.datasets.load("digits", train_size=100)
@@ -64,13 +65,13 @@ images = enlarge(data.train.x)
 # ## Head first, then all
 #
 # With pretrained weights, train the new head with the backbone frozen. That is plain
-# training: what is frozen does not move. Then thaw the backbone, compile again, and train
-# all of it with a small learning rate. Here least action has its place: it keeps the
-# blocks' displacements small while they adapt.
+# training: what is frozen does not move. Then thaw the backbone, compile again, and
+# train all of it with a small learning rate. Here least action has its place: it keeps
+# the blocks' displacements small while they adapt.
 #
-# A pretrained network is no bad start. From good starts least action lowered the transport
-# cost and did not raise the accuracy ([results](../results/README.md)). Fine-tuning of
-# pretrained weights has not been studied here.
+# A pretrained network is no bad start. From good starts least action lowered the
+# transport cost and did not raise the accuracy ([results](../results/README.md)).
+# Fine-tuning of pretrained weights has not been studied here.
 
 
 # %%
@@ -90,9 +91,7 @@ compiled(network, 1e-2).fit(images, data.train.y, epochs=2, verbose=2)
 backbone.trainable = True
 model = keras_lap.LeastActionModel(network, initial_multiplier=5.0)
 update = keras_lap.callbacks.MultiplierUpdate(tau=1.0)
-compiled(model, 1e-3).fit(
-    images, data.train.y, epochs=3, verbose=2, callbacks=[update]
-)
+compiled(model, 1e-3).fit(images, data.train.y, epochs=3, verbose=2, callbacks=[update])
 
 # %% [markdown]
 # These weights are random and the epochs few, so the accuracy means nothing.
@@ -121,8 +120,8 @@ vit = keras.Model(inputs, layers.Dense(10)(tokens[:, 0]), name="tiny_vit")
 print(keras_lap.find_residual_blocks(vit))
 
 # %% [markdown]
-# Each layer of a transformer is one block: attention and feed-forward part together carry
-# the state from its input to its output.
+# Each layer of a transformer is one block: attention and feed-forward part together
+# carry the state from its input to its output.
 
 # %%
 model = compiled(keras_lap.LeastActionModel(vit, initial_multiplier=5.0), 1e-3)
@@ -130,8 +129,8 @@ update = keras_lap.callbacks.MultiplierUpdate(tau=1.0)
 model.fit(images, data.train.y, epochs=3, verbose=2, callbacks=[update])
 
 # %% [markdown]
-# Text models take dictionaries, and so does the wrapped model. Name the loss by the output
-# that it is for:
+# Text models take dictionaries, and so does the wrapped model. Name the loss by the
+# output that it is for:
 
 # %%
 bert = keras_hub.models.BertBackbone(
@@ -156,5 +155,5 @@ print({name: round(float(value), 4) for name, value in logs.items()})
 
 # %% [markdown]
 # A few architectures are read wrongly; they are listed under
-# [Limits](../limits.md#blocks-that-are-not-found-or-found-wrongly). Print the report, and
-# count.
+# [Limits](../limits.md#blocks-that-are-not-found-or-found-wrongly). Print the report,
+# and count.

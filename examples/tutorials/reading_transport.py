@@ -1,10 +1,10 @@
 # %% [markdown]
 # # Reading transport
 #
-# `keras_lap.transport` measures how a network moves its data: how far, how straight, and
-# how near to optimal. It works on any network with residual blocks, however it was
-# trained. Here two networks of the plane learn to part two circles, so that everything can
-# be drawn.
+# `keras_lap.transport` measures how a network moves its data: how far, how straight,
+# and how near to optimal. It works on any network with residual blocks, however it was
+# trained. Here two networks of the plane learn to part two circles, so that everything
+# can be drawn.
 
 # %%
 import os
@@ -25,8 +25,8 @@ data = keras_lap.datasets.load("circles", train_size=500)
 # ## Two trainings
 #
 # Six blocks move the points; nothing else does. `TransportMonitor` measures the cost of
-# each block on some data at the end of each epoch and adds it to the logs. It works with
-# plain training too.
+# each block on some data at the end of each epoch and adds it to the logs. It works
+# with plain training too.
 
 
 # %%
@@ -86,19 +86,19 @@ for name, report in reports.items():
 # each:
 #
 # - **network cost**: the mean of ‖x_K − x_0‖^p between its first and last states.
-#   **optimal cost**: the least that any matching of the same two clouds could cost. Their
-#   **ratio** is 1 where the network matches them optimally; it says nothing about whether
-#   the cloud should be moved there. **own partner** is the share of points whose optimal
-#   partner is their own image.
+#   **optimal cost**: the least that any matching of the same two clouds could cost.
+#   Their **ratio** is 1 where the network matches them optimally; it says nothing about
+#   whether the cloud should be moved there. **own partner** is the share of points
+#   whose optimal partner is their own image.
 # - **path ratio**: the length of a point's path through the blocks over the straight
 #   distance between its ends. 1 is straight.
-# - **Lipschitz**: how much nearby points are drawn apart, and **inverse**, how much they
-#   are drawn together.
+# - **Lipschitz**: how much nearby points are drawn apart, and **inverse**, how much
+#   they are drawn together.
 #
 # In both networks of this page the blocks part the circles. Least action does it with a
-# small part of the cost. Shorter does not have to mean straighter, or nearer to the optimal
-# matching of its own two clouds: the energy of a short training weighs cost alone, and
-# these ratios are relative to what little is moved.
+# small part of the cost. Shorter does not have to mean straighter, or nearer to the
+# optimal matching of its own two clouds: the energy of a short training weighs cost
+# alone, and these ratios are relative to what little is moved.
 #
 # Everything is there as numbers too, and `report.to_json()` writes them all.
 
@@ -131,8 +131,8 @@ for name, report in reports.items():
     figure.savefig(f"out/transport_points_{name.replace(' ', '_')}.png", dpi=120)
 
 # %% [markdown]
-# ![Seven panels with the points of both circles before the first and after each block of
-# the plain network.](out/transport_points_plain.png)
+# ![Seven panels with the points of both circles before the first and after each block
+# of the plain network.](out/transport_points_plain.png)
 #
 # ![The same seven panels for the network trained by least
 # action.](out/transport_points_least_action.png)
@@ -147,8 +147,8 @@ figure.savefig("out/transport_trajectories.png", dpi=120)
 # ![Paths of forty points through the blocks, side by side for both
 # networks.](out/transport_trajectories.png)
 #
-# The moves of the network beside those of the optimal matching. Orange points have another
-# partner there than their own image:
+# The moves of the network beside those of the optimal matching. Orange points have
+# another partner there than their own image:
 
 # %%
 figure = transport.plot_matching(reports["least action"])
@@ -182,5 +182,5 @@ axes.figure.savefig("out/transport_block_costs.png", dpi=120)
 # python examples/transport_report.py network.keras --dataset digits
 # ```
 #
-# In higher dimensions the pictures show two directions that are chosen for the data, and
-# the numbers stay what they are. Above 2000 points the matching is approximate.
+# In higher dimensions the pictures show two directions that are chosen for the data,
+# and the numbers stay what they are. Above 2000 points the matching is approximate.

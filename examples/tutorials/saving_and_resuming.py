@@ -1,9 +1,9 @@
 # %% [markdown]
 # # Checkpoints, resuming, export
 #
-# λ and the counters of its ascent are variables of the model, and are saved with it. So a
-# training that was killed goes on as if it had not been. This tutorial kills one, resumes
-# it, and then takes the network out for use without this package.
+# λ and the counters of its ascent are variables of the model, and are saved with it. So
+# a training that was killed goes on as if it had not been. This tutorial kills one,
+# resumes it, and then takes the network out for use without this package.
 
 # %%
 import os
@@ -52,8 +52,9 @@ def fit(model: keras.Model, *callbacks: keras.callbacks.Callback) -> None:
 # %% [markdown]
 # ## A training that is killed
 #
-# First one that is not, to compare with. An epoch has five steps and λ rises after every
-# third, so that the epochs' ends fall between two rises: the count has to be right, too.
+# First one that is not, to compare with. An epoch has five steps and λ rises after
+# every third, so that the epochs' ends fall between two rises: the count has to be
+# right, too.
 
 # %%
 whole = build()
@@ -61,9 +62,9 @@ fit(whole)
 print("λ", float(whole.multiplier))
 
 # %% [markdown]
-# `BackupAndRestore` saves the whole state after every epoch, and `fit` takes it up again.
-# Here an error after the third epoch stands for what kills a training. The second model is
-# made anew, as a new process would.
+# `BackupAndRestore` saves the whole state after every epoch, and `fit` takes it up
+# again. Here an error after the third epoch stands for what kills a training. The
+# second model is made anew, as a new process would.
 
 
 # %%
@@ -95,14 +96,14 @@ print("weights and λ equal to the last bit:", same)
 
 # %% [markdown]
 # That they are equal takes the same data in the same order in every epoch: Keras saves
-# neither the order of `fit(shuffle=True)` nor what `Dropout` draws from. A resumed training
-# is a good one then, but another.
+# neither the order of `fit(shuffle=True)` nor what `Dropout` draws from. A resumed
+# training is a good one then, but another.
 #
 # ## A checkpoint file
 #
-# `ModelCheckpoint` and `model.save` write the whole model: network, optimizer, λ, and which
-# blocks count. It is loaded by Keras, without `custom_objects`, once `keras_lap` is
-# imported.
+# `ModelCheckpoint` and `model.save` write the whole model: network, optimizer, λ, and
+# which blocks count. It is loaded by Keras, without `custom_objects`, once `keras_lap`
+# is imported.
 
 # %%
 whole.save(folder / "model.keras")
@@ -118,7 +119,8 @@ fit(loaded)
 print("λ", float(loaded.multiplier))
 
 # %% [markdown]
-# A callback that monitors one of this model's own values must be told which way is better:
+# A callback that monitors one of this model's own values must be told which way is
+# better:
 #
 # ```python
 # keras.callbacks.ModelCheckpoint(
@@ -128,8 +130,8 @@ print("λ", float(loaded.multiplier))
 #
 # ## The bare network
 #
-# `model.network` has been trained in place. Saved by itself, it is a plain Keras network,
-# and a program that loads it needs no `keras_lap`.
+# `model.network` has been trained in place. Saved by itself, it is a plain Keras
+# network, and a program that loads it needs no `keras_lap`.
 
 # %%
 whole.network.save(folder / "network.keras")
@@ -140,8 +142,8 @@ print(np.array_equal(network.predict(x, verbose=0), whole.predict(x, verbose=0))
 
 # %% [markdown]
 # For a server, `model.export` writes the bare network as a TensorFlow SavedModel. On
-# TensorFlow and on JAX that works; on PyTorch Keras 3.15.1 fails: save the network there,
-# load it under another backend, and export it from there.
+# TensorFlow and on JAX that works; on PyTorch Keras 3.15.1 fails: save the network
+# there, load it under another backend, and export it from there.
 
 # %%
 if keras.backend.backend() != "torch":
@@ -153,5 +155,5 @@ if keras.backend.backend() != "torch":
     print(f"largest difference {difference:.1e}")
 
 # %% [markdown]
-# Weights alone go into `model.save_weights` and `model.load_weights`, with λ. Those of a
-# bare network go into `model.network.load_weights`.
+# Weights alone go into `model.save_weights` and `model.load_weights`, with λ. Those of
+# a bare network go into `model.network.load_weights`.

@@ -1,10 +1,10 @@
 # %% [markdown]
 # # Searching with KerasTuner
 #
-# `LeastActionHyperModel` goes around a function that builds a network, and into any tuner
-# of KerasTuner. It adds τ and p, and λ_0 and s if asked, to whatever the function itself
-# searches. This tutorial searches in one process, then in several, and says what a search
-# is worth.
+# `LeastActionHyperModel` goes around a function that builds a network, and into any
+# tuner of KerasTuner. It adds τ and p, and λ_0 and s if asked, to whatever the function
+# itself searches. This tutorial searches in one process, then in several, and says what
+# a search is worth.
 
 # %%
 import inspect
@@ -27,8 +27,8 @@ from keras_lap import tuning
 # `hp` for hyperparameters of its own. The seed makes every trial start from the same
 # weights, in whatever order and process it runs.
 #
-# The tuner chooses by validation accuracy; `val_loss` would do. `loss` would not: it has
-# the energy in it, which changes with λ and p for one and the same network.
+# The tuner chooses by validation accuracy; `val_loss` would do. `loss` would not: it
+# has the energy in it, which changes with λ and p for one and the same network.
 
 
 # %%
@@ -120,8 +120,8 @@ print(tuner.get_best_hyperparameters()[0].values)
 # ## In several processes of one machine
 #
 # KerasTuner shares the trials of a search among processes: a chief that hands them out,
-# and workers that train. All of them run one script. Here it is written from the functions
-# above; usually it is a file that you have.
+# and workers that train. All of them run one script. Here it is written from the
+# functions above; usually it is a file that you have.
 
 # %%
 script = Path("out/search.py")
@@ -145,9 +145,10 @@ tuning.launch([sys.executable, str(script)], project_dir="out/many", workers=2)
 show(make_tuner("many"))
 
 # %% [markdown]
-# `launch` finds a free port, starts the processes, starts a worker again if it is killed,
-# and returns when no trial is left. Called again, it goes on with those that are left. A
-# tuner made with the same `directory` and `project_name` reads what was found.
+# `launch` finds a free port, starts the processes, starts a worker again if it is
+# killed, and returns when no trial is left. Called again, it goes on with those that
+# are left. A tuner made with the same `directory` and `project_name` reads what was
+# found.
 #
 # ## On several machines
 #
@@ -161,13 +162,13 @@ show(make_tuner("many"))
 # do sleep 1; done
 # ```
 #
-# Every worker needs a name of its own, and is started again under it if it dies: the chief
-# would wait for its trial for ever. `examples/tune.py` is such a script with a report at
-# its end. Several machines have not been tried; see [Limits](../limits.md).
+# Every worker needs a name of its own, and is started again under it if it dies: the
+# chief would wait for its trial for ever. `examples/tune.py` is such a script with a
+# report at its end. Several machines have not been tried; see [Limits](../limits.md).
 #
 # ## What a search is worth
 #
-# The winner of four trials, each with one seed, won by luck too. Train it again with fresh
-# seeds beside the defaults and beside plain training, and compare them on the test data,
-# as `examples/tune.py` does with ten. How much a search promises that fresh seeds do not
-# keep is told in [Choosing λ_0, τ, s and p](choosing_values.md).
+# The winner of four trials, each with one seed, won by luck too. Train it again with
+# fresh seeds beside the defaults and beside plain training, and compare them on the
+# test data, as `examples/tune.py` does with ten. How much a search promises that fresh
+# seeds do not keep is told in [Choosing λ_0, τ, s and p](choosing_values.md).

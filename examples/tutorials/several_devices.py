@@ -1,13 +1,13 @@
 # %% [markdown]
 # # Several devices
 #
-# A `LeastActionModel` trains on several devices by Keras's own means, which differ between
-# the backends. λ and the logs are those of one device with the whole batch. This tutorial
-# shows it on JAX, with two devices made of one processor, and then the code for TensorFlow
-# and PyTorch.
+# A `LeastActionModel` trains on several devices by Keras's own means, which differ
+# between the backends. λ and the logs are those of one device with the whole batch.
+# This tutorial shows it on JAX, with two devices made of one processor, and then the
+# code for TensorFlow and PyTorch.
 #
-# The flag splits the processor. On a machine with accelerators, leave it out. It has to be
-# set before JAX starts.
+# The flag splits the processor. On a machine with accelerators, leave it out. It has to
+# be set before JAX starts.
 
 # %%
 import os
@@ -26,8 +26,9 @@ data = keras_lap.datasets.load("digits", train_size=320)
 # %% [markdown]
 # ## One device
 #
-# The batch size divides the number of samples, and the number of devices the batch: devices
-# share a batch evenly. `shuffle=False`, so that both trainings below see the same batches.
+# The batch size divides the number of samples, and the number of devices the batch:
+# devices share a batch evenly. `shuffle=False`, so that both trainings below see the
+# same batches.
 
 
 # %%
@@ -58,8 +59,8 @@ one = train()
 # %% [markdown]
 # ## Two devices, JAX
 #
-# Under `DataParallel` every device has a copy of the weights and its part of each batch.
-# Build the network and the model within the scope.
+# Under `DataParallel` every device has a copy of the weights and its part of each
+# batch. Build the network and the model within the scope.
 
 # %%
 if keras.backend.backend() == "jax":
