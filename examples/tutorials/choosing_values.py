@@ -113,6 +113,7 @@ for row in results("automatic-small"):
 # %%
 data = keras_lap.datasets.load("digits", train_size=100, validation_size=300)
 assert data.validation is not None  # as one was asked for
+validation_x, validation_y = data.validation
 
 
 def train(initial_multiplier: float | str, scale: float) -> dict[str, float]:
@@ -134,9 +135,9 @@ def train(initial_multiplier: float | str, scale: float) -> dict[str, float]:
     history = model.fit(
         *data.train, batch_size=100, epochs=30, verbose=0, callbacks=[update]
     ).history
-    accuracy = model.evaluate(*data.validation, verbose=0, return_dict=True)["accuracy"]
+    measured = model.evaluate(validation_x, validation_y, verbose=0, return_dict=True)
     last = {name: history[name][-1] for name in ("transport_cost", "multiplier")}
-    return {**last, "accuracy": accuracy}
+    return {**last, "accuracy": measured["accuracy"]}
 
 
 VALUES: tuple[float | str, ...] = (0.5, 5.0, 50.0, 500.0, "auto")

@@ -70,10 +70,18 @@ for block in report:
 print([skipped.name for skipped in report.skipped])
 
 # %% [markdown]
-# A model of KerasHub or `keras.applications` is read in the same way, from the command
-# line too: `python -m keras_lap ResNet50V2`. With Graphviz installed,
-# `keras_lap.plot_blocks(network, "blocks.png")` draws the network with its blocks
-# marked; the command does so with `--picture blocks.png`.
+# The command line prints the same for anything in `keras.applications`, for a saved
+# model, and for any class that can be imported:
+#
+# ```console
+# python -m keras_lap ResNet50V2
+# python -m keras_lap model.keras --picture blocks.png
+# python -m keras_lap keras_hub.models.ViTBackbone "image_shape=(32,32,3)" patch_size=4 \
+#     num_layers=2 num_heads=2 hidden_dim=8 mlp_dim=16
+# ```
+#
+# `--picture`, or `keras_lap.plot_blocks(network, "blocks.png")`, draws the network with
+# its blocks marked. It needs Graphviz.
 #
 # ## Counting other blocks
 #

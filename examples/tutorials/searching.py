@@ -69,7 +69,7 @@ def search(tuner: keras_tuner.Tuner) -> None:
         *data.train,
         validation_data=data.validation,
         batch_size=100,
-        epochs=15,
+        epochs=10,
         verbose=0,
     )
 
