@@ -7,6 +7,7 @@
 # %%
 import os
 import re
+import textwrap
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 
@@ -76,8 +77,8 @@ print([skipped.name for skipped in report.skipped])
 # ```console
 # python -m keras_lap ResNet50V2
 # python -m keras_lap model.keras --picture blocks.png
-# python -m keras_lap keras_hub.models.ViTBackbone "image_shape=(32,32,3)" patch_size=4 \
-#     num_layers=2 num_heads=2 hidden_dim=8 mlp_dim=16
+# python -m keras_lap keras_hub.models.ViTBackbone "image_shape=(32,32,3)" \
+#     patch_size=4 num_layers=2 num_heads=2 hidden_dim=8 mlp_dim=16
 # ```
 #
 # `--picture`, or `keras_lap.plot_blocks(network, "blocks.png")`, draws the network with
@@ -107,7 +108,7 @@ for choice in (["late_one"], re.compile("early_"), lambda layer: "one" in layer.
 try:
     keras_lap.LeastActionModel(network, blocks=["early_two"])
 except ValueError as error:
-    print(error)
+    print(textwrap.fill(str(error), 72))
 
 # %% [markdown]
 # ## Blocks inside layers

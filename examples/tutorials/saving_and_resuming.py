@@ -63,7 +63,7 @@ print("λ", float(whole.multiplier))
 
 # %% [markdown]
 # `BackupAndRestore` saves the whole state after every epoch, and `fit` takes it up
-# again. Here an error after the third epoch stands for what kills a training. The
+# again. Here an interruption in the fourth epoch stands for what kills a training. The
 # second model is made anew, as a new process would.
 
 

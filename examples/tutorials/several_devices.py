@@ -68,7 +68,8 @@ if keras.backend.backend() == "jax":
     with keras.distribution.DataParallel().scope():
         two = train()
 else:
-    two = one  # the rest of this page shows what the other backends do instead
+    print("Not JAX: below, one device is compared with itself.")
+    two = one
 
 for name in ("multiplier", "transport_cost", "task_loss"):
     print(f"{name:15} one device ", np.round(one[name], 5))
