@@ -149,6 +149,7 @@ print(np.array_equal(network.predict(x, verbose=0), whole.predict(x, verbose=0))
 if keras.backend.backend() != "torch":
     import tensorflow as tf
 
+    tf.get_logger().setLevel("ERROR")  # it would say where it writes
     whole.export(folder / "exported", verbose=False)
     exported = tf.saved_model.load(folder / "exported")
     difference = np.max(np.abs(exported.serve(x) - whole.predict(x, verbose=0)))
