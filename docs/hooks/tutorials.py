@@ -108,6 +108,7 @@ def _run(notebook: Any, script: Path, folder: Path) -> None:
     client = nbclient.NotebookClient(
         notebook,
         timeout=_CELL_LIMIT,
+        startup_timeout=_CELL_LIMIT,  # on a machine that is busy
         kernel_name="python3",
         resources={"metadata": {"path": str(folder)}},
         coalesce_streams=True,
