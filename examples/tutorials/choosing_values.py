@@ -65,7 +65,8 @@ show(search, "normal 1, learning rate 0.1", "best validation accuracy", "change"
 # From this bad start (every kernel normal with standard deviation 1):
 #
 # - **λ_0 decides.** It has an optimum: ten times less and training diverges (10 % is
-#   guessing), ten times more and the gain is smaller, a hundred times more and it is gone.
+#   guessing), ten times more and the gain is smaller, a hundred times more and it is
+#   gone.
 # - τ from 0 to 10 and s from 1 to 20 hardly matter at the best λ_0.
 # - p = 1.5 does as well as p = 2, and p = 3 diverges.
 
@@ -73,9 +74,9 @@ show(search, "normal 1, learning rate 0.1", "best validation accuracy", "change"
 show(search, "normal 0.05, learning rate 0.1", "best validation accuracy", "change")
 
 # %% [markdown]
-# From a good start (standard deviation 0.05) too small a λ_0 is ruinous, and no other does
-# anything sure. The best and the worst were trained again with ten fresh seeds. That is
-# what counts:
+# From a good start (standard deviation 0.05) too small a λ_0 is ruinous, and no other
+# does anything sure. The best and the worst were trained again with ten fresh seeds.
+# That is what counts:
 
 # %%
 confirmed = results("sensitivity_confirm-small")
