@@ -15,7 +15,6 @@ export HYPOTHESIS_STORAGE_DIRECTORY ?= $(VENV)/.hypothesis
 DISTRIBUTED_VENV ?= .venv-distributed
 DISTRIBUTED := keras-nightly 'torch>=2.6,<2.14' numpy hypothesis 'pytest>=8'
 
-DOCS_VENV ?= .venv-docs
 BENCHMARK = KERAS_LAP_DISTRIBUTED_PYTHON=$(CURDIR)/$(DISTRIBUTED_VENV)/bin/python \
   $(VENV)/bin/python
 
@@ -33,9 +32,10 @@ quickstart: $(VENV)/.quickstart
 test:
 	rm -rf $(RESULTS)
 	$(MAKE) --jobs=$(JOBS) --output-sync=target lint docs $(BACKENDS:%=test-%) \
-	  test-distributed
+	  test-distributed benchmarks-quick
 	$(if $(ARGS)$(filter-out $(words $(BACKENDS)),3),,$(MAKE) check-support)
-	@echo "Passed on: $(BACKENDS), and on PyTorch in two processes; the site builds"
+	@echo "Passed on: $(BACKENDS), and on PyTorch in two processes; the site builds, and"
+	@echo "the benchmarks run"
 
 lint: $(VENV)/.test
 	$(VENV)/bin/ruff check .
@@ -57,11 +57,11 @@ support:
 check-support:
 	$(PYTHON) tests/support_table.py $(RESULTS) --check
 
-docs: $(DOCS_VENV)/.docs
-	$(DOCS_VENV)/bin/mkdocs build $(ARGS)
+docs: $(VENV)/.test
+	$(VENV)/bin/mkdocs build $(ARGS)
 
-docs-serve: $(DOCS_VENV)/.docs
-	$(DOCS_VENV)/bin/mkdocs serve $(ARGS)
+docs-serve: $(VENV)/.test
+	$(VENV)/bin/mkdocs serve $(ARGS)
 
 # Nothing else may run beside it. MNIST is read from TFDS_DATA_DIR or downloaded.
 benchmarks: $(VENV)/.test $(DISTRIBUTED_VENV)/.test
@@ -76,9 +76,9 @@ benchmarks-guard: $(VENV)/.test
 	$(BENCHMARK) benchmarks/guard.py
 
 clean:
-	rm -rf $(VENV) $(DISTRIBUTED_VENV) $(DOCS_VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) $(DISTRIBUTED_VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache
 
-$(VENV)/bin/python $(DISTRIBUTED_VENV)/bin/python $(DOCS_VENV)/bin/python:
+$(VENV)/bin/python $(DISTRIBUTED_VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "keras-lap needs Python 3.11 or later; name one: make PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(@D)/..
@@ -90,13 +90,7 @@ $(VENV)/.quickstart: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.test: pyproject.toml | $(VENV)/bin/python
 	@echo "Installing keras-lap with all three backends into $(VENV) (some minutes, once) ..."
-	$(PIP) --editable ".[test]"
-	@touch $@
-
-$(DOCS_VENV)/.docs: pyproject.toml | $(DOCS_VENV)/bin/python
-	@echo "Installing the site's tools into $(@D) (once) ..."
-	$(@D)/bin/python -m pip --disable-pip-version-check install --quiet \
-	  --editable ".[docs]"
+	$(PIP) --editable ".[test,docs]"
 	@touch $@
 
 $(DISTRIBUTED_VENV)/.test: Makefile pyproject.toml | $(DISTRIBUTED_VENV)/bin/python

@@ -28,8 +28,7 @@ def block_costs(displacements: Iterable[Any], energy: Energy) -> Any:
     Raises:
         ValueError: If the energy returns anything but a scalar.
     """
-    costs = [_scalar(energy(displacement), energy) for displacement in displacements]
-    return ops.stack(costs)
+    return energy.of_blocks(list(displacements))
 
 
 def transport_cost(displacements: Iterable[Any], energy: Energy) -> Any:
@@ -72,17 +71,6 @@ def unit_cost(displacements: Iterable[Any], energy: Energy) -> Any:
         A scalar tensor.
     """
     return transport_cost([ops.ones_like(each) for each in displacements], energy)
-
-
-def _scalar(cost: Any, energy: Energy) -> Any:
-    cost = ops.convert_to_tensor(cost)
-    if len(cost.shape) > 0:
-        raise ValueError(
-            f"An energy must return a scalar. Received: shape {tuple(cost.shape)} from "
-            f"{energy!r}. Reduce over the batch and the features, e.g. by "
-            "keras.ops.mean."
-        )
-    return cost
 
 
 def energy_term(cost: Any, multiplier: Any) -> Any:

@@ -98,6 +98,28 @@ def test_gradient_against_finite_differences(p, norm):
     np.testing.assert_allclose(g, expected, rtol=1e-4, atol=1e-6)
 
 
+@every_norm
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        [(3, 4)] * 5,
+        [(3, 2, 2)] * 2,
+        [(3, 4), (3, 5)],
+        [(2, 4), (3, 4)],
+        [(2, 5000)] * 2,
+    ],
+)
+def test_several_blocks_as_one_by_one(shapes, reduction, norm):
+    """Also where they are small and alike, and taken together."""
+    rng = np.random.default_rng(2)
+    moves = [rng.normal(size=shape).astype("float32") for shape in shapes]
+    energy = DisplacementEnergy(3, norm, reduction, time_step=0.5)
+    expected = [numpy_energy(v, 3, norm, reduction, time_step=0.5) for v in moves]
+    together = energy.of_blocks([keras.ops.convert_to_tensor(v) for v in moves])
+    np.testing.assert_allclose(as_numpy(together), expected, rtol=1e-4)
+
+
 def test_double_precision_is_kept():
     v = keras.ops.convert_to_tensor(np.array([[1.0, 1e-6]]), dtype="float64")
     double = keras.backend.backend() != "jax"  # which computes in float32 unless told

@@ -1,4 +1,4 @@
-"""The code of docs/how-to.md runs, and its messages are those that appear.
+"""The code of the written pages runs, and the messages of the how-to page appear.
 
 A block of text below a block of code is what that code prints, warns of or raises;
 ``...`` stands for anything.
@@ -18,7 +18,10 @@ from conftest import build_dense_network
 
 import keras_lap
 
-PAGE = Path(__file__).parents[1] / "docs" / "how-to.md"
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "how-to.md"
+# With how many blocks of code; the how-to page has many.
+SHORT = {ROOT / "README.md": 1, ROOT / "docs" / "index.md": 1}
 # A block of code with its text, or a text with no code.
 BLOCK = re.compile(
     r"^```python\n(?P<code>.*?)^```\n(?:\n```text\n(?P<seen>.*?)^```\n)?"
@@ -31,8 +34,8 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def blocks():
-    return list(BLOCK.finditer(PAGE.read_text()))
+def blocks(page=PAGE):
+    return list(BLOCK.finditer(page.read_text("utf-8")))
 
 
 def run(code, names):
@@ -42,7 +45,7 @@ def run(code, names):
         warnings.simplefilter("always", UserWarning)
         try:
             with contextlib.redirect_stdout(printed):
-                exec(compile(code, PAGE.name, "exec"), names)
+                exec(compile(code, names["__name__"], "exec"), names)
         except AssertionError:
             raise
         except Exception as error:
@@ -68,11 +71,10 @@ def _one_thread():
     torch.set_num_threads(threads)
 
 
-@pytest.mark.usefixtures("_one_thread")
-def test_every_block_of_code_does_what_the_page_says(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    names = {"__name__": "how_to"}
-    for block in blocks():
+def check(page):
+    """Runs a page from top to end, and compares what it says with what is seen."""
+    names = {"__name__": page.stem}
+    for block in blocks(page):
         if block["alone"] is not None:
             continue
         seen = run(block["code"], names)
@@ -81,6 +83,26 @@ def test_every_block_of_code_does_what_the_page_says(tmp_path, monkeypatch):
             assert re.fullmatch(expected, seen, re.DOTALL), (block["code"], seen)
         else:
             assert not re.match(r"\w+(Error|Warning):", seen), (block["code"], seen)
+
+
+@pytest.mark.usefixtures("_one_thread")
+def test_every_block_of_code_does_what_the_page_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    check(PAGE)
+
+
+@pytest.mark.usefixtures("_one_thread")
+@pytest.mark.parametrize("page", SHORT, ids=lambda page: page.name)
+def test_the_first_lines_of_code_run(page, tmp_path, monkeypatch):
+    fit = keras.Model.fit
+
+    def fit_two_epochs(model, *args, epochs, **options):
+        return fit(model, *args, epochs=min(epochs, 2), **options)
+
+    monkeypatch.setattr(keras.Model, "fit", fit_two_epochs)
+    monkeypatch.chdir(tmp_path)
+    assert len(blocks(page)) == SHORT[page]
+    check(page)
 
 
 def unjoined(tmp_path, monkeypatch):
