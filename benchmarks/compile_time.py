@@ -27,7 +27,7 @@ def cases(quick: bool) -> list[harness.Case]:
     subjects = ["dense, 5 blocks"] if quick else ["ResNet9", "dense, 100 blocks"]
     backends = ["jax"] if quick else ["tensorflow", "jax"]
     return [
-        {"backend": backend, "subject": subject, "rounds": 2 if quick else 5}
+        {"backend": backend, "subject": subject, "rounds": 2 if quick else 3}
         for backend, subject in itertools.product(backends, subjects)
     ]
 

@@ -27,15 +27,15 @@ ENERGIES: dict[str, Any] = {
 CALLBACKS = {"no callback": None, "every = 1": 1, "every = 50": 50}
 GOALS = {"ResNet9": 1.02, "ResNet50V2": 1.02, "ViT": 1.02, "dense, 100 blocks": 1.10}
 # Batches of one fit, some tenths of a second of work.
-BATCHES = {"ResNet9": 3, "ResNet50V2": 2, "ViT": 3}
-BATCHES_OF_DENSE = 20
+BATCHES = {"ResNet9": 2, "ResNet50V2": 1, "ViT": 3}
+BATCHES_OF_DENSE = 10
 
 
 def cases(quick: bool) -> list[harness.Case]:
     """Every network on every backend."""
     subjects = ["dense, 5 blocks"] if quick else list(GOALS)
     return [
-        {"backend": backend, "subject": subject, "rounds": 2 if quick else 9}
+        {"backend": backend, "subject": subject, "rounds": 2 if quick else 8}
         for backend, subject in itertools.product(harness.BACKENDS, subjects)
     ]
 
