@@ -32,9 +32,10 @@ def scripts():
 def test_the_tables_are_those_of_the_results(scripts):
     run = scripts["run"]
     records = run.read(run.COMMITTED)
-    assert list(records) == list(run.NAMES)
-    assert not any(record["quick"] for record in records.values())
     text = run.README.read_text("utf-8")
+    for name in set(run.NAMES) - set(records):
+        assert f"<!-- {name} -->\nNot run in full yet.\n<!-- end -->" in text
+    assert not any(record["quick"] for record in records.values())
     assert run.filled(text, records) == text
     for name, record in records.items():
         table = (run.COMMITTED / f"{name}.md").read_text("utf-8")
