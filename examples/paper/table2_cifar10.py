@@ -91,7 +91,7 @@ PRESETS = {
         8,
         (500, 1000),
         Training(8, 100, drop_epochs=(6,)),
-        3,
+        5,
     ),
 }
 
