@@ -31,7 +31,7 @@ NAMES = (
     "evaluation",
     "devices",
 )
-_PLACE = r"(?<=<!-- {} -->\n).*?(?=\n<!-- end -->)"
+_PLACE = r"(?<=<!-- {} -->\n).*?(?=<!-- end -->)"
 
 
 def main() -> None:
@@ -84,7 +84,7 @@ def filled(text: str, records: dict[str, dict[str, Any]]) -> str:
                 f"{README.name} has no place for {name!r}. Write '<!-- {name} -->' and "
                 "'<!-- end -->' into it, each on a line of its own."
             )
-        text = place.sub(part.replace("\\", r"\\"), text)
+        text = place.sub(part.replace("\\", r"\\") + "\n", text, count=1)
     return text
 
 
