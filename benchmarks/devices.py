@@ -113,6 +113,7 @@ def _count_torch(least_action: bool) -> tuple[dict[str, float], int]:
                 for shape in event.input_shapes or []:
                     numbers += int(torch.Size(shape).numel()) if shape else 1
     torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
     per_step = {name: round(count / STEPS, 2) for name, count in calls.items()}
     return per_step, round(numbers / STEPS)
 

@@ -96,6 +96,10 @@ def all_devices(batch_size: int) -> Iterator[None]:
         say(f"  {device}: {batch_size // len(devices)} samples")
     with scope:
         yield
+    if PROCESSES > 1:  # else PyTorch's threads may still run at exit
+        import torch
+
+        torch.distributed.destroy_process_group()
 
 
 def tensorflow_devices() -> list[str]:

@@ -21,6 +21,9 @@ from keras_lap._checks import choice, finite_number, is_number
 __all__ = ["DisplacementEnergy", "Energy"]
 
 _SMALL = 4096  # numbers of a state; above, arithmetic outweighs starting it
+# XLA takes small operations together by itself; with all blocks in one tensor JAX took
+# a hundred MiB more to compile a hundred of them.
+_STARTS_EACH_OPERATION = keras.backend.backend() == "torch"
 
 
 class Energy(abc.ABC):
@@ -198,10 +201,10 @@ class DisplacementEnergy(Energy):
         return self._of(at_least_float32(displacement), batch_axis=0)
 
     def of_blocks(self, displacements: Sequence[Any]) -> Any:
-        """As in `Energy`; small displacements of one shape are taken together.
+        """As in `Energy`; on PyTorch, small ones of one shape are taken together.
 
-        Each operation has its price, whatever it works on: beside a small layer some
-        for every block weigh, and beside a large one a copy of its state would.
+        There each operation has its price, whatever it works on: beside a small layer
+        some for every block weigh, and beside a large one a copy of its state would.
         """
         if not _small_and_alike(displacements):
             return super().of_blocks(displacements)
@@ -281,11 +284,13 @@ def _sum_behind(x: Any, axis: int) -> Any:
 
 
 def _small_and_alike(displacements: Sequence[Any]) -> bool:
-    """Whether several have one shape that is known, batch included, and is small."""
-    shapes = {tuple(each.shape) for each in displacements}
-    if len(displacements) == 1 or len(shapes) > 1 or None in (shape := shapes.pop()):
+    """Whether several have one shape that is small, where taking them together pays."""
+    if not _STARTS_EACH_OPERATION:
         return False
-    return math.prod(shape[1:]) <= _SMALL
+    shapes = {tuple(each.shape) for each in displacements}
+    if len(displacements) == 1 or len(shapes) > 1:
+        return False
+    return math.prod(shapes.pop()[1:]) <= _SMALL
 
 
 def _scalar(cost: Any, energy: Energy) -> Any:

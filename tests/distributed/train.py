@@ -213,6 +213,16 @@ def main():
         keras.utils.clear_session(free_memory=False)
         with WAYS[way]() as copies:
             train(CASES[case], copies, options.folder / f"{way}-{case}.npz")
+    if processes() > 1:
+        leave_processes()
+
+
+def leave_processes():
+    """Else PyTorch's threads may still run at exit, which now and then aborts."""
+    import torch
+
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
