@@ -120,26 +120,20 @@ def _count_torch(least_action: bool) -> tuple[dict[str, float], int]:
 
 def summarise(rows: list[harness.Row]) -> list[harness.Row]:
     """Plain and least action side by side."""
-    table = [row for row in rows if "failure" in row]
-    good = [row for row in rows if "failure" not in row]
-    for backend, devices in dict.fromkeys((r["backend"], r["devices"]) for r in good):
-        mine = [r for r in good if (r["backend"], r["devices"]) == (backend, devices)]
-        plain = next((row for row in mine if not row["least_action"]), None)
-        ours = next((row for row in mine if row["least_action"]), None)
-        if plain and ours:
-            added = sum(ours["calls"].values()) - sum(plain["calls"].values())
-            table.append(
-                {
-                    "backend": backend,
-                    "devices": devices,
-                    "plain_calls": _told(plain["calls"]),
-                    "least_action_calls": _told(ours["calls"]),
-                    "plain_numbers": plain["numbers"],
-                    "added_numbers": ours["numbers"] - plain["numbers"],
-                    "added_calls": added,
-                    "met": added <= 1,
-                }
-            )
+    table, found = harness.compared(rows, "backend", "devices")
+    for label, [plain], [ours] in found:
+        added = sum(ours["calls"].values()) - sum(plain["calls"].values())
+        table.append(
+            {
+                **label,
+                "plain_calls": _told(plain["calls"]),
+                "least_action_calls": _told(ours["calls"]),
+                "plain_numbers": plain["numbers"],
+                "added_numbers": ours["numbers"] - plain["numbers"],
+                "added_calls": added,
+                "met": added <= 1,
+            }
+        )
     return table
 
 

@@ -11,7 +11,6 @@ two logarithmic axes, between the last three sizes; 1 is linear.
 from __future__ import annotations
 
 import itertools
-import resource
 import time
 from typing import Any
 
@@ -50,11 +49,11 @@ def measure(axis: str, sizes: list[int], least_action: bool) -> list[harness.Row
     """Trains at every size."""
     label: harness.Row = {"axis": axis, "least_action": least_action}
     _costs(least_action, **_shape(axis, sizes[0]))  # starts the backend
-    before = _peak()
+    before = harness.peak_memory()
     rows = []
     for size in sizes:
         costs = _costs(least_action, **_shape(axis, size))
-        memory = round(max(_peak() - before, 0.1), 1)
+        memory = round(max(harness.peak_memory() - before, 0.1), 1)
         rows.append({**label, "size": size, **costs, "memory_mib": memory})
     return rows
 
@@ -87,26 +86,15 @@ def _seconds(run: Any) -> float:
     return time.perf_counter() - start
 
 
-def _peak() -> float:
-    """MiB; Linux counts in KiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 def summarise(rows: list[harness.Row]) -> list[harness.Row]:
     """Exponents, and what least action costs at the largest size, over plain."""
-    table = [row for row in rows if "failure" in row]
-    good = [row for row in rows if "failure" not in row]
-    for backend, axis in dict.fromkeys((r["backend"], r["axis"]) for r in good):
-        mine = [r for r in good if (r["backend"], r["axis"]) == (backend, axis)]
-        plain = [row for row in mine if not row["least_action"]]
-        ours = [row for row in mine if row["least_action"]]
-        if plain and ours:
-            label = {"backend": backend, "axis": axis}
-            span = f"{ours[0]['size']} to {ours[-1]['size']}"
-            table += [
-                {**label, "sizes": span, "cost": cost, **_compare(cost, plain, ours)}
-                for cost in COSTS
-            ]
+    table, found = harness.compared(rows, "backend", "axis")
+    for label, plain, ours in found:
+        span = f"{ours[0]['size']} to {ours[-1]['size']}"
+        table += [
+            {**label, "sizes": span, "cost": cost, **_compare(cost, plain, ours)}
+            for cost in COSTS
+        ]
     return table
 
 

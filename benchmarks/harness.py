@@ -14,6 +14,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import resource
 import subprocess
 import sys
 import time
@@ -154,6 +155,38 @@ def _failure(case: Case, why: str) -> Row:
     own = {"environment", "python", "backend"}
     told = {key: str(case[key]) for key in case if key not in own}
     return {**told, "failure": why.replace(str(FOLDER.parent), "")[:300]}
+
+
+def peak_memory() -> float:
+    """Largest resident memory of this process so far, in MiB; Linux counts in KiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def compared(
+    rows: list[Row], *labels: str
+) -> tuple[list[Row], list[tuple[Row, list[Row], list[Row]]]]:
+    """Puts the rows of plain training beside those of least action.
+
+    Args:
+        rows: Of all cases, with a column `least_action`.
+        labels: Columns that both have in common.
+
+    Returns:
+        The rows of cases that failed, and for each of the labels' values these, the
+        rows of plain training and those of least action, where there are both.
+    """
+    failed = [row for row in rows if "failure" in row]
+    groups: dict[tuple[Any, ...], tuple[list[Row], list[Row]]] = {}
+    for row in rows:
+        if "failure" not in row:
+            group = groups.setdefault(tuple(row[key] for key in labels), ([], []))
+            group[row["least_action"]].append(row)
+    found = [
+        (dict(zip(labels, values, strict=True)), plain, ours)
+        for values, (plain, ours) in groups.items()
+        if plain and ours
+    ]
+    return failed, found
 
 
 def machine() -> dict[str, Any]:

@@ -10,7 +10,6 @@ took beyond what the process held when data and network were made.
 from __future__ import annotations
 
 import itertools
-import resource
 
 import harness
 import numpy as np
@@ -40,39 +39,27 @@ def measure(subject: str, least_action: bool) -> list[harness.Row]:
     """Trains a few steps; tells the peak before and after."""
     built = SUBJECTS[subject]()
     data, model = built.data(STEPS), built.network
-    before = _peak()
+    before = harness.peak_memory()
     callbacks = []
     if least_action:
         model = keras_lap.LeastActionModel(built.network, 2.0, 5.0)
         callbacks = [keras_lap.callbacks.MultiplierUpdate(1.0, 1)]
     compiled(model).fit(**data, callbacks=callbacks)
     label = {"network": subject, "least_action": least_action}
-    return [{**label, "peak": _peak(), "before": before}]
-
-
-def _peak() -> float:
-    """MiB; Linux counts in KiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return [{**label, "peak": harness.peak_memory(), "before": before}]
 
 
 def summarise(rows: list[harness.Row]) -> list[harness.Row]:
     """One row for each network: ratios of the repetitions, in the order they ran."""
-    table = [row for row in rows if "failure" in row]
-    good = [row for row in rows if "failure" not in row]
-    for backend, network in dict.fromkeys((r["backend"], r["network"]) for r in good):
-        mine = [r for r in good if (r["backend"], r["network"]) == (backend, network)]
-        plain = [row for row in mine if not row["least_action"]]
-        ours = [row for row in mine if row["least_action"]]
+    table, found = harness.compared(rows, "backend", "network")
+    for label, plain, ours in found:
         pairs = list(zip(ours, plain, strict=False))
-        if not pairs:
-            continue
         peaks = np.array([[a["peak"], b["peak"]] for a, b in pairs])
         taken = peaks - [[a["before"], b["before"]] for a, b in pairs]
         over = timing.ratio(*peaks.T)
         table.append(
             {
-                "backend": backend,
-                "network": network,
+                **label,
                 "plain_mib": round(float(np.median(peaks[:, 1]))),
                 "ratio": over,
                 "met": over["median"] <= 1.03,
