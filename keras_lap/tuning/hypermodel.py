@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import keras_tuner
 
+from keras_lap._metrics import Measures
 from keras_lap.blocks import Selection
 from keras_lap.callbacks import MultiplierUpdate
 from keras_lap.model import LeastActionModel
@@ -23,7 +24,6 @@ REASON_FILE = "failure.txt"
 _LOSSES = ("loss", "task_loss", "transport_cost", "val_loss", "val_task_loss")
 # Both change with λ and p for one and the same network.
 _INCOMPARABLE = ("loss", "transport_cost")
-_OWN_METRICS = ("task_loss", "transport_cost", "multiplier")
 
 
 class UnworkableTrialError(keras_tuner.errors.FailedTrialError, ValueError):
@@ -260,7 +260,7 @@ def _check_compiled(model: LeastActionModel) -> None:
             "optimizer=, loss= and metrics= to the tuner."
         )
     metrics = keras.tree.flatten(model._compile_config.config["metrics"])
-    if any(getattr(metric, "name", None) in _OWN_METRICS for metric in metrics):
+    if any(isinstance(metric, Measures) for metric in metrics):
         raise keras_tuner.errors.FatalValueError(
             "KerasTuner compiled the model anew with metrics that belong to the "
             "LeastActionModel itself. Pass metrics= to the tuner beside optimizer= or "
