@@ -219,7 +219,9 @@ class DisplacementEnergy(Energy):
             per_sample = _root_power(_sum_behind(v * v, batch_axis), self.p)
         total = ops.sum(per_sample, axis=batch_axis)
         sizes = ops.shape(v)[batch_axis:]
-        if self.reduction == "sum":
+        if any(size is None for size in sizes):  # TensorFlow's ragged tensors
+            sizes = (v.nrows() if self.reduction == "sum" else ops.size(v),)
+        elif self.reduction == "sum":
             sizes = sizes[:1]
         known = math.prod(size for size in sizes if isinstance(size, int))
         # The energy is homogeneous: the step scales one number, not the tensor.

@@ -313,8 +313,10 @@ class LeastActionModel(keras.Model):
 
 
 def _batch_size(x: Any) -> Any:
-    inputs = (each for each in keras.tree.flatten(x) if each is not None)
-    return ops.shape(next(inputs))[0]
+    first = next(each for each in keras.tree.flatten(x) if each is not None)
+    size = ops.shape(first)[0]
+    # Keras does not tell that of TensorFlow's ragged tensors.
+    return first.nrows() if size is None else size
 
 
 def _check_not_empty(report: BlockReport) -> None:
