@@ -13,11 +13,11 @@ from __future__ import annotations
 
 import argparse
 import gc
-import sys
 import time
 
 import keras
 import numpy as np
+from subjects import deep_recursion
 
 import keras_lap
 
@@ -29,12 +29,8 @@ def chain(length: int) -> keras.Model:
     x = inputs = keras.Input((4,))
     for _ in range(length // 2):
         x = LAYERS.Add()([x, LAYERS.Identity()(x)])
-    limit = sys.getrecursionlimit()
-    sys.setrecursionlimit(1_000_000)
-    try:
+    with deep_recursion():
         return keras.Model(inputs, x)
-    finally:
-        sys.setrecursionlimit(limit)
 
 
 def seconds(model: keras.Model, blocks: int) -> float:

@@ -27,7 +27,6 @@ Case = dict[str, Any]  # "backend", and the keyword arguments of `measure`
 Row = dict[str, Any]  # columns of the table; {"low", "median", "high"} is a ratio
 
 FOLDER = Path(__file__).parent
-COMMITTED = FOLDER / "results"
 BACKENDS = ("tensorflow", "jax", "torch")
 _MARK = "rows: "
 _PACKAGES = ("keras", "tensorflow", "jax", "torch", "keras-hub", "numpy")
