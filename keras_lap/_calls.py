@@ -20,7 +20,7 @@ import keras
 from keras_lap._graph import Node
 from keras_lap._sites import Site
 
-Move = list[Any]  # the displacement, or the states before and after
+Move = list[Any]  # the parts of the displacement, or the states before and after
 
 
 class CallTap(keras.Operation):

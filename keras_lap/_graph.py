@@ -89,12 +89,15 @@ class Opened:
         calls: How often each layer was called in it, by the layer's `id`.
         unknown: The sizes that stand in for unknown ones, which `Graph.shape` shows
             as None: of the batch, and of others.
+        training: The graph of the same call with ``training=True``; None if it takes
+            no such argument, was given one, or does not run with it.
     """
 
     paths: list[tuple]
     earlier: dict[int, int]
     calls: dict[int, int]
     unknown: tuple[int | None, int | None]
+    training: Graph | None = None
 
 
 class Graph:

@@ -15,7 +15,6 @@ from keras_lap._opening import flows
 from keras_lap._roles import (
     NORMALIZATION,
     is_activation,
-    keeps_state,
     shortcut_sources,
     unaltered,
 )
@@ -32,7 +31,8 @@ class Merge:
         shortcut: The state before: `x_in`, or its projection.
         source: `x_in` itself.
         output: The state after: the sum, or the activation of the sum.
-        branch: The displacement itself, if that is one tensor of the graph.
+        branches: Tensors of the graph that add up to the displacement; empty if there
+            are none, or more than it takes to subtract one state from the other.
         later: The same sum read with a later one of its terms as the state before.
     """
 
@@ -40,15 +40,13 @@ class Merge:
     shortcut: Tensor
     source: Tensor
     output: Tensor
-    branch: Tensor | None
+    branches: tuple[Tensor, ...] = ()
     later: Iterator[Merge] = field(default_factory=lambda: iter(()))
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """The displacement if it is one tensor, else the states before and after."""
-        if self.branch is not None:
-            return (self.branch,)
-        return self.shortcut, self.output
+        """The parts of the displacement, else the states before and after."""
+        return self.branches or (self.shortcut, self.output)
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,39 +198,8 @@ def _as_merge(
     raw = id(shortcut) in streams or _starts_with_activation(graph, source, rest)
     output = total if raw else _activated(graph, total)
     plain = output is total and is_addition(found.node.operation)
-    branch = _other(found.node, shortcut) if plain else None
-    return Merge(kind, shortcut, source, output, branch)
-
-
-def find_carried(
-    inner: Graph, merges: dict[int, Merge]
-) -> tuple[int, int, list[Merge]] | None:
-    """Follows the shortcuts inside a layer from its outputs back to an input.
-
-    Args:
-        inner: The graph inside the layer.
-        merges: Its merges, by the id of the sum.
-
-    Returns:
-        The index of the input and of the output between which the state is carried
-        by residual merges alone, normalised or activated after them at the most, and
-        these merges, the first one first; None if there is no such path.
-    """
-    for output_index, tensor in enumerate(inner.outputs):
-        passed: list[Merge] = []
-        while True:
-            for input_index, source in enumerate(inner.inputs):
-                if passed and tensor is source:
-                    return input_index, output_index, passed[::-1]
-            node = inner.producer(tensor)
-            if id(tensor) in merges:
-                passed.append(merges[id(tensor)])
-                tensor = passed[-1].source
-            elif node is not None and keeps_state(inner, node):
-                tensor = node.inputs[0]
-            else:
-                break
-    return None
+    branches = _others(found.node, shortcut) if plain else ()
+    return Merge(kind, shortcut, source, output, branches)
 
 
 def _shortcuts(graph: Graph, found: Sum) -> Iterator[tuple[Kind, Tensor, Tensor] | str]:
@@ -306,10 +273,21 @@ def _starts_with_activation(graph: Graph, source: Tensor, rest: list[Tensor]) ->
     )
 
 
-def _other(node: Node, shortcut: Tensor) -> Tensor | None:
-    """The one other summand, if it has the full shape: then it is ``x_out − x_in``."""
-    if len(node.inputs) != 2 or all(tensor is not shortcut for tensor in node.inputs):
-        return None
-    first, second = node.inputs
-    branch = second if first is shortcut else first
-    return branch if tuple(branch.shape) == tuple(shortcut.shape) else None
+def _others(node: Node, shortcut: Tensor) -> tuple[Tensor, ...]:
+    """The other terms of an addition, whose own sum then is ``x_out − x_in``.
+
+    None if there are more than two, one is broadcast, or the shortcut is no term itself
+    but that of an addition which is; that one may add a constant, which is no tensor.
+    """
+    terms = list(node.inputs)
+    places = [place for place, term in enumerate(terms) if term is shortcut]
+    if not places:
+        return ()
+    del terms[places[0]]  # and no other: ``x + x`` moves x by x
+    return few(terms, shortcut)
+
+
+def few(branches: list[Tensor], state: Tensor) -> tuple[Tensor, ...]:
+    """The branches, if adding them up costs no more than subtracting two states."""
+    alike = all(tuple(each.shape) == tuple(state.shape) for each in branches)
+    return tuple(branches) if alike and len(branches) <= 2 else ()

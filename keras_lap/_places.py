@@ -113,7 +113,7 @@ def whole_layer(graph: Graph, path: tuple[Node, ...], node: Node) -> Site:
             'state, or blocks="auto".'
         )
     try:
-        merge = Merge("layer", before, before, after, None)
+        merge = Merge("layer", before, before, after)
         return make_site(graph, path, node, merge, closing="")
     except CannotSee as error:
         raise ValueError(f"The layer {name!r} cannot be a block: {error}.") from error

@@ -6,6 +6,7 @@ takes tensors and returns tensors, and so does the layer itself.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,12 +49,17 @@ class Port:
         return value
 
 
-def find_ports(graph: Graph, *choices: tuple[Tensor, ...]) -> tuple[Port, ...]:
+def find_ports(
+    graph: Graph, *choices: tuple[Tensor, ...]
+) -> tuple[tuple[Port, ...], tuple[Tensor, ...]]:
     """Ports at which tensors of the graph inside a layer's call can be seen.
 
     Args:
         graph: The graph.
         *choices: Tensors any of which will do, the best ones first.
+
+    Returns:
+        The ports, and the choice that they are of.
 
     Raises:
         CannotSee: If none of the choices can be seen.
@@ -61,13 +67,25 @@ def find_ports(graph: Graph, *choices: tuple[Tensor, ...]) -> tuple[Port, ...]:
     reason = CannotSee()
     for tensors in choices:
         try:
-            return tuple(_find_port(graph, tensor) for tensor in tensors)
+            return tuple(_find_port(graph, tensor) for tensor in tensors), tensors
         except CannotSee as error:
             reason = error
     raise reason
 
 
 def _find_port(graph: Graph, tensor: Tensor) -> Port:
+    port = _port(graph, tensor)
+    assert graph.opened is not None
+    training = graph.opened.training
+    # As where dropout is only called in training: there, what goes into the sum is
+    # another tensor.
+    if training and _readers(training, _at(training, port)) != _readers(graph, tensor):
+        raise CannotSee("its states are read in another way in training")
+    return port
+
+
+def _port(graph: Graph, tensor: Tensor) -> Port:
+    """Any port at which a tensor can be seen."""
     assert graph.opened is not None
     producer = graph.producer(tensor)
     if producer is not None and isinstance(producer.operation, keras.Layer):
@@ -83,6 +101,30 @@ def _find_port(graph: Graph, tensor: Tensor) -> Port:
             path = node.argument_paths[_position(node.inputs, tensor)]
             return Port(*_call(graph, node), None, path)
     raise CannotSee("its states lie between operations, no layer takes or returns them")
+
+
+def _at(graph: Graph, port: Port) -> Tensor | None:
+    """The tensor of a graph that a port found in another graph shows."""
+    assert graph.opened is not None
+    tensors: dict[Any, Tensor] = {}
+    if port.layer is None:
+        tensors = dict(zip(graph.opened.paths, graph.inputs, strict=True))
+        tensors |= dict(enumerate(graph.outputs))
+    for node in graph.nodes:
+        if node.operation is port.layer and node.call == port.call:
+            tensors = dict(zip(node.argument_paths, node.inputs, strict=True))
+            tensors |= dict(enumerate(node.outputs))
+    return tensors.get(port.argument if port.result is None else port.result)
+
+
+def _readers(graph: Graph, tensor: Tensor | None) -> Counter[Any]:
+    """What reads a tensor: which layers, and operations of which kind."""
+    nodes = [] if tensor is None else graph.consumers(tensor)
+    operations = (node.operation for node in nodes)
+    return Counter(
+        id(operation) if isinstance(operation, keras.Layer) else type(operation)
+        for operation in operations
+    )
 
 
 def _call(graph: Graph, node: Any) -> tuple[keras.Layer, int, int]:

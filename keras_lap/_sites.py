@@ -70,9 +70,11 @@ class Site:
         merge: Its states in the graph; None likewise.
         ports: Where they can be seen, if the graph is that of a layer's call.
         around: Names of the blocks that lie on its branch.
+        on_branches: Whether what is recorded adds up to the displacement, instead of
+            being the states before and after.
         state_ports: As `ports`, for the state before, then the one after or else the
-            displacement.
-        ends_on_branch: Whether `state_ports` ends with the displacement.
+            parts of the displacement.
+        ends_on_branches: Whether `state_ports` ends with those.
     """
 
     block: ResidualBlock
@@ -82,8 +84,9 @@ class Site:
     merge: Merge | None
     ports: tuple[Port, ...] = ()
     around: frozenset[str] = frozenset()
+    on_branches: bool = False
     state_ports: tuple[Port, ...] = ()
-    ends_on_branch: bool = False
+    ends_on_branches: bool = False
 
     def with_states(self) -> Site:
         """The same block, to be recorded by its states instead of its displacement.
@@ -94,7 +97,7 @@ class Site:
         if self.merge is None:  # recorded by its states in any case
             return self
         if not self.ports:
-            return replace(self, merge=replace(self.merge, branch=None))
+            return replace(self, merge=replace(self.merge, branches=()))
         if not self.state_ports:
             raise ValueError(
                 f"The states of the block {self.block.name!r} lie between operations "
@@ -199,9 +202,13 @@ def make_site(
         CannotSee: If the states cannot be seen while the call runs.
     """
     states = (merge.shortcut, merge.output)
-    branch = () if merge.branch is None else (merge.branch,)
-    ports = find_ports(graph, *filter(None, (branch, states))) if graph.opened else ()
-    state_ports, ends_on_branch = _state_ports(graph, merge) if ports else ((), False)
+    ports: tuple[Port, ...] = ()
+    state_ports: tuple[Port, ...] = ()
+    on_branches, ends_on_branches = bool(merge.branches), False
+    if graph.opened:
+        ports, choice = find_ports(graph, *filter(None, (merge.branches, states)))
+        on_branches = choice is merge.branches
+        state_ports, ends_on_branches = _state_ports(graph, merge)
     around = path[:-1] if path and path[-1] is node else path
     name = full_name(around, node)
     merged = name if closing is None else closing
@@ -213,18 +220,19 @@ def make_site(
         node,
         merge,
         ports,
+        on_branches=on_branches,
         state_ports=state_ports,
-        ends_on_branch=ends_on_branch,
+        ends_on_branches=ends_on_branches,
     )
 
 
 def _state_ports(graph: Graph, merge: Merge) -> tuple[tuple[Port, ...], bool]:
-    """Ports of both states; or of the first and the displacement, and True."""
-    ends = (merge.output, merge.branch)
-    for number, end in enumerate(ends):
-        if end is not None:
-            with contextlib.suppress(CannotSee):
-                return find_ports(graph, (merge.shortcut, end)), number == 1
+    """Ports of both states; or of the first and the displacement's parts, and True."""
+    states = (merge.shortcut, merge.output)
+    moved = (merge.shortcut, *merge.branches) if merge.branches else ()
+    with contextlib.suppress(CannotSee):
+        ports, choice = find_ports(graph, *filter(None, (states, moved)))
+        return ports, choice is moved
     return (), False
 
 

@@ -10,8 +10,8 @@ import contextlib
 import functools
 import inspect
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
 
 import keras
 
@@ -23,6 +23,9 @@ _BATCH = 2
 # and even, as attention heads and patches want them; then one for short tables of
 # positions, and one for models of sound.
 _LENGTHS = (16, 4, 1024)
+
+# Where the inputs are, and which sizes are unknown; see `_graph.Opened`.
+_About: TypeAlias = tuple[list[tuple], tuple[int | None, int | None]]
 
 
 class CannotOpen(Exception):
@@ -115,15 +118,30 @@ def open_call(
         lambda leaf: given.get(id(leaf), leaf), (args, kwargs)
     )
     inputs = [fresh[id(tensor)] for tensor in tensors]
+    about = paths, unknown
+    graph = _complete_run(layer, args, kwargs, inputs, about)
+    if "training" in inspect.signature(layer.call).parameters:
+        kwargs.setdefault("training", True)
+        with contextlib.suppress(CannotOpen):
+            training = _complete_run(layer, args, kwargs, inputs, about)
+            assert graph.opened is not None
+            graph.opened = replace(graph.opened, training=training)
+    return graph
+
+
+def _complete_run(
+    layer: keras.Layer, args: tuple, kwargs: dict, inputs: list[Tensor], about: _About
+) -> Graph:
+    """Runs the call, and once more if layers within return None."""
     incomplete: list[keras.Layer] = []
     try:
-        graph = _run(layer, args, kwargs, inputs, (paths, unknown), incomplete)
+        graph = _run(layer, args, kwargs, inputs, about, incomplete)
     except CannotOpen:
         if not incomplete:
             raise
     if incomplete:
         with _returning_none(incomplete):
-            graph = _run(layer, args, kwargs, inputs, (paths, unknown), [])
+            graph = _run(layer, args, kwargs, inputs, about, [])
     return graph
 
 
@@ -132,7 +150,7 @@ def _run(
     args: tuple,
     kwargs: dict,
     inputs: list[Tensor],
-    about: tuple[list[tuple], tuple[int | None, int | None]],
+    about: _About,
     incomplete: list[keras.Layer],
 ) -> Graph:
     """Runs the call once; lists the layers within that return None in `incomplete`."""

@@ -12,8 +12,9 @@ from typing import Any
 
 import keras
 
+from keras_lap._carried import carried_branches, find_carried
 from keras_lap._graph import Graph, Node, has_graph, keeps_shape
-from keras_lap._merges import Merge, find_carried, find_merge, find_sum, is_part
+from keras_lap._merges import Merge, find_merge, find_sum, is_part
 from keras_lap._nesting import innermost
 from keras_lap._opening import graph_of, inside, is_declared
 from keras_lap._places import whole_layer
@@ -219,12 +220,19 @@ def _as_layer(
     closing = own[-1].block.name
     before, after = node.inputs[source], node.outputs[result]
     if all(merge.kind == "identity" for merge in passed):
-        merge = Merge("layer", before, before, after, None)
+        branches = carried_branches(inner, *carried)
+        if branches and not recomputes(node.operation):
+            begin, end = inner.inputs[source], inner.outputs[result]
+            merge = Merge("layer", begin, before, end, branches)
+            site = make_site(inner, (*path, node), node, merge, closing)
+            if site.on_branches:
+                return [site], []
+        merge = Merge("layer", before, before, after)
         return [make_site(graph, path, node, merge, closing)], []
     shortcut, end = passed[0].shortcut, inner.outputs[result]
-    if tuple(shortcut.shape) != tuple(end.shape):
+    if tuple(shortcut.shape) != tuple(end.shape) or recomputes(node.operation):
         return _within_call(node, sites, skipped)
-    merge = Merge("projection", shortcut, passed[0].source, end, None)
+    merge = Merge("projection", shortcut, passed[0].source, end)
     return [make_site(inner, (*path, node), node, merge, closing)], []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -32,7 +33,8 @@ class DisplacementRecorder:
     """
 
     def __init__(self, network: keras.Model, report: BlockReport):
-        self._tap = _tap(network, report.sites)
+        self._sites = report.sites
+        self._tap = _tap(network, self._sites)
 
     def __call__(self, inputs: Any, **kwargs: Any) -> tuple[Any, list[Any]]:
         """Runs the network.
@@ -47,8 +49,12 @@ class DisplacementRecorder:
             into, one of them for every time it was called.
         """
         result = self._tap(inputs, **kwargs)
-        moves = [move for site in result["states"] for move in site]
-        return result["outputs"], [_displacement(move) for move in moves]
+        displacements = [
+            _total(move) if site.on_branches else _difference(*move)
+            for site, moves in zip(self._sites, result["states"], strict=True)
+            for move in moves
+        ]
+        return result["outputs"], displacements
 
 
 class StateRecorder:
@@ -95,17 +101,23 @@ class StateRecorder:
         return result["outputs"], pairs
 
 
-def _pair(site: Site, before: Any, end: Any) -> tuple[Any, Any]:
-    """Both states in full precision; `end` may be the displacement."""
-    before, end = at_least_float32(before), at_least_float32(end)
-    return before, before + end if site.ends_on_branch else end
+def _pair(site: Site, before: Any, *end: Any) -> tuple[Any, Any]:
+    """Both states in full precision; `end` may be the parts of the displacement."""
+    if site.ends_on_branches:
+        return at_least_float32(before), _total([before, *end])
+    return at_least_float32(before), at_least_float32(*end)
 
 
-def _displacement(states: list[Any]) -> Any:
+def _total(parts: Sequence[Any]) -> Any:
+    """The sum of the parts; of one alone, itself, in the precision that it has."""
+    first, *rest = parts
+    for part in rest:
+        first = at_least_float32(first) + at_least_float32(part)
+    return first
+
+
+def _difference(before: Any, after: Any) -> Any:
     """``after − before``; the difference of two states needs full precision."""
-    if len(states) == 1:
-        return states[0]
-    before, after = states
     if tuple(before.shape) != tuple(after.shape):
         raise ValueError(
             f"A layer chosen by blocks= takes a state of shape {tuple(before.shape)} "
@@ -166,7 +178,7 @@ def _graph_tap(
 
 
 def _states(site: Site, values: dict[int, Any]) -> list[Any]:
-    """The displacement if the graph holds it, else the states before and after."""
+    """The parts of the displacement if the graph holds them, else both states."""
     assert site.merge is not None  # as of every block that was found in a graph
     return [values.get(id(tensor), tensor) for tensor in site.merge.tensors]
 

@@ -285,7 +285,7 @@ class Changing(keras.Model):
 def test_a_call_that_goes_another_way_is_an_error():
     network = Changing()
     network(np.ones((2, 4)))
-    with pytest.raises(RuntimeError, match=r"'block'.* called 1 times instead of 2"):
+    with pytest.raises(RuntimeError, match=r"'block#2'.* called 0 times instead of 1"):
         record(network, np.ones((2, 4), "float32"))
 
 

@@ -214,3 +214,93 @@ def test_training_and_saving_with_layers_as_blocks(tmp_path):
         tmp_path / "model.keras", custom_objects={"Block": Block}
     )
     assert loaded.blocks == model.blocks
+
+
+class PreNorm(L.Layer):
+    """As a transformer layer that normalises first: two branches add up."""
+
+    def __init__(self, width=4, step=1.0, **options):
+        super().__init__(**options)
+        self.norms = [L.LayerNormalization() for _ in range(2)]
+        self.dense = [L.Dense(width, use_bias=False) for _ in range(2)]
+        self.scale = L.Rescaling(step)
+
+    def build(self, shape):
+        for part in (*self.norms, *self.dense):
+            part.build(shape)
+
+    def call(self, x):
+        x = x + self.scale(self.dense[0](self.norms[0](x)))
+        return x + self.scale(self.dense[1](self.norms[1](x)))
+
+
+def test_branches_are_added_up_instead_of_subtracting_large_states():
+    # Beside states of a million a float32 difference is off by a sixteenth, and the
+    # branches add some millionths.
+    model = model_of(PreNorm(step=1e-6, name="block"))
+    report = find_residual_blocks(model)
+    assert [(b.name, b.kind, b.shape) for b in report] == [
+        ("block", "layer", (None, 4))
+    ]
+    x = np.random.default_rng(0).normal(1e6, 1.0, (8, 4)).astype("float32")
+    _, [displacement] = DisplacementRecorder(model, report)(x)
+    block = model.layers[-1]
+    branch = [d(n(x)) for d, n in zip(block.dense, block.norms, strict=True)]
+    expected = 1e-6 * sum(as_numpy(b).astype("float64") for b in branch)
+    # x itself did not change in float32, so both branches see the same input.
+    np.testing.assert_allclose(as_numpy(displacement), expected, rtol=1e-4, atol=1e-12)
+
+
+def test_states_of_a_layer_that_is_seen_by_its_branches():
+    model = model_of(PreNorm(name="block"))
+    record = keras_lap.displacements.StateRecorder(model, find_residual_blocks(model))
+    x = np.random.default_rng(0).normal(size=(8, 4)).astype("float32")
+    outputs, [[(before, after)]] = record(x)
+    np.testing.assert_allclose(as_numpy(before), x)
+    np.testing.assert_allclose(as_numpy(after), as_numpy(outputs), rtol=1e-6)
+
+
+class OtherwiseInTraining(L.Layer):
+    """Calls one of its layers in training alone, as many do with dropout."""
+
+    def __init__(self, width=4, **options):
+        super().__init__(**options)
+        self.dense, self.triple = L.Dense(width), L.Rescaling(3.0)
+
+    def call(self, x, training=None):
+        r = self.dense(x)
+        if training:
+            r = self.triple(r)
+        return x + r
+
+
+class OtherwiseInTrainingWithin(keras.Model):
+    """The same in the call of a model."""
+
+    def __init__(self):
+        super().__init__()
+        self.block = OtherwiseInTraining()
+        self.enter, self.leave = L.Rescaling(3.0), L.Rescaling(3.0)
+
+    def call(self, x, training=None):
+        x = self.enter(x)
+        r = self.block.dense(x)
+        if training:
+            r = self.block.triple(r)
+        return self.leave(x + r)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_a_call_that_goes_another_way_in_training(training):
+    x = np.random.default_rng(0).normal(size=(8, 4)).astype("float32")
+    around = model_of(OtherwiseInTraining(name="block"))
+    within = OtherwiseInTrainingWithin()
+    within(x)
+    for model, inputs in ((around, x), (within, 3 * x)):
+        report = find_residual_blocks(model)
+        _, [displacement] = DisplacementRecorder(model, report)(x, training=training)
+        block = model.layers[-1] if model is around else model.block
+        r = as_numpy(block.dense(inputs))
+        np.testing.assert_allclose(
+            as_numpy(displacement), 3 * r if training else r, rtol=1e-5, atol=1e-6
+        )
