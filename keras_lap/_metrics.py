@@ -12,8 +12,9 @@ from keras import ops
 from keras_lap import _replicas
 
 NAMES = ("task_loss", "transport_cost", "multiplier")
-# Where each sum lies in the vector; from `_BLOCKS` on, the costs of the blocks.
-_SAMPLES, _TRAINED, _COUNTED, _REPLICAS, _LAMBDA, _TASK, _COST, _BLOCKS = range(8)
+# Where each sum lies in the vector: λ, L and C, then what each of the three is divided
+# by, then what the costs of the blocks are, and these.
+_LAMBDA, _TASK, _COST, _REPLICAS, _SAMPLES, _TRAINED, _COUNTED, _BLOCKS = range(8)
 
 
 class Measures(keras.metrics.Metric):
@@ -31,10 +32,10 @@ class Measures(keras.metrics.Metric):
         self.sums = self.add_weight(
             shape=(_BLOCKS + blocks,), initializer="zeros", name="sums"
         )
-        # Training replaces λ and adds to all else. Replicas of one λ add up to a
-        # multiple of it, by their number.
-        self._kept = np.ones(_BLOCKS + blocks, "float32")
-        self._kept[[_LAMBDA, _REPLICAS]] = 0.0
+        # Of λ the last is kept; all else adds up, in proportion to the samples.
+        # Replicas of one λ add up to a multiple of it, by their number.
+        self._adds_up = np.ones(_BLOCKS + blocks, "float32")
+        self._adds_up[[_LAMBDA, _REPLICAS]] = 0.0
 
     def update_state(
         self,
@@ -53,24 +54,27 @@ class Measures(keras.metrics.Metric):
             block_costs: The parts of C, `(blocks,)`.
             multiplier: λ after the step.
         """
-        samples = ops.cast(samples, self.dtype)
         trained, before = cost is not None, self.sums.value
-        if trained:
-            before = before * ops.convert_to_tensor(self._kept, self.dtype)
-        blocks = len(self._kept) - _BLOCKS
         # A layer in a call that cannot be looked into may run any number of times.
+        blocks = len(self._adds_up) - _BLOCKS
         counted = trained and block_costs.shape[0] == blocks
-        parts = ops.stop_gradient(block_costs) if counted else ops.zeros((blocks,))
-        added = [0.0] * _BLOCKS
-        added[_SAMPLES], added[_TASK] = samples, samples * self._number(task_loss)
-        added[_COUNTED] = samples * float(counted)
+        means = [multiplier, task_loss, cost] if trained else [0.0, task_loss, 0.0]
+        counts = np.array([trained, True, trained, counted], self.dtype)
+        parts = block_costs if counted else np.zeros(blocks, self.dtype)
+        added = ops.concatenate(
+            [
+                ops.stack([self._number(mean) for mean in means]),
+                self._number(counts),
+                self._number(parts),
+            ]
+        )
+        adds_up = ops.convert_to_tensor(self._adds_up)
+        samples = ops.cast(samples, self.dtype)
         if trained:
-            added[_TRAINED], added[_REPLICAS] = samples, 1.0
-            added[_LAMBDA] = self._number(multiplier)
-            added[_COST] = samples * self._number(cost)
-        head = ops.stack([self._number(each) for each in added])
-        tail = samples * ops.cast(parts, self.dtype)
-        self.sums.assign(before + ops.concatenate([head, tail]))
+            before = before * adds_up
+        # The samples, or 1 for λ.
+        weights = adds_up * samples + (1.0 - adds_up)
+        self.sums.assign(before + added * weights)
 
     def _number(self, value: Any) -> Any:
         return ops.cast(ops.stop_gradient(ops.convert_to_tensor(value)), self.dtype)
@@ -78,9 +82,9 @@ class Measures(keras.metrics.Metric):
     def result(self) -> dict[str, Any]:
         """L, C and λ by the names of the logs; C and λ are 0 without training."""
         sums = self.sums.value
-        parts = ((_TASK, _SAMPLES), (_COST, _TRAINED), (_LAMBDA, _REPLICAS))
-        values = [ops.divide_no_nan(sums[part], sums[whole]) for part, whole in parts]
-        return dict(zip(NAMES, values, strict=True))
+        means = ops.divide_no_nan(sums[:_REPLICAS], sums[_REPLICAS:_COUNTED])
+        multiplier, task_loss, cost = means[_LAMBDA], means[_TASK], means[_COST]
+        return dict(zip(NAMES, (task_loss, cost, multiplier), strict=True))
 
     def has_trained(self) -> bool:
         """Whether a training step was measured since the last reset."""

@@ -98,6 +98,40 @@ def test_gradient_against_finite_differences(p, norm):
     np.testing.assert_allclose(g, expected, rtol=1e-4, atol=1e-6)
 
 
+def second_gradient(function, x):
+    """The gradient of the sum of the entries of a gradient."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return np.asarray(jax.grad(lambda x: jax.grad(function)(x).sum())(x))
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        x = tf.constant(x)
+        with tf.GradientTape() as outer:
+            outer.watch(x)
+            with tf.GradientTape() as inner:
+                inner.watch(x)
+                y = function(x)
+            total = tf.reduce_sum(inner.gradient(y, x))
+        return outer.gradient(total, x).numpy()
+    import torch
+
+    x = torch.tensor(x, requires_grad=True)
+    (first,) = torch.autograd.grad(function(x), x, create_graph=True)
+    first.sum().backward()
+    return x.grad.numpy()
+
+
+@pytest.mark.parametrize("p", [1.5, 2, 3])
+def test_second_gradient_as_penalties_of_gradients_take_it(p):
+    x = np.random.default_rng(0).normal(size=(4, 5)).astype("float32")
+    energy = DisplacementEnergy(p, reduction="sum")
+    # Of Σ|x|^p / 4, entry by entry.
+    expected = p * (p - 1) * np.abs(x) ** (p - 2) / 4
+    np.testing.assert_allclose(second_gradient(energy, x), expected, rtol=1e-4)
+
+
 @every_norm
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize(
