@@ -21,7 +21,7 @@ def cases(quick: bool) -> list[harness.Case]:
     subject = "dense, 5 blocks" if quick else "ResNet9"
     backends = ["torch"] if quick else harness.BACKENDS
     return [
-        {"backend": backend, "subject": subject, "rounds": 3 if quick else 15}
+        {"backend": backend, "subject": subject, "rounds": 3 if quick else 8}
         for backend in backends
     ]
 

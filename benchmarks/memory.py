@@ -29,7 +29,7 @@ def cases(quick: bool) -> list[harness.Case]:
         for backend, subject, _, least_action in itertools.product(
             harness.BACKENDS[2:] if quick else harness.BACKENDS,
             subjects,
-            range(1 if quick else 3),
+            range(1 if quick else 2),
             (False, True),
         )
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,7 +14,9 @@ import numpy as np
 Seconds = dict[str, np.ndarray]
 
 
-def alternate(things: Mapping[str, Callable[[], object]], rounds: int) -> Seconds:
+def alternate(
+    things: Mapping[str, Callable[[], object]], rounds: int, budget: float = 0.0
+) -> Seconds:
     """Runs all things once a round, each time in another order.
 
     What a machine does beside them falls on all alike, so that the ratio of two of one
@@ -21,7 +24,9 @@ def alternate(things: Mapping[str, Callable[[], object]], rounds: int) -> Second
 
     Args:
         things: What to time, by name. None may return before its work is done.
-        rounds: How often, after one run of each that is not counted: it compiles.
+        rounds: How often at least, after one run of each that is not counted: it
+            compiles.
+        budget: Seconds within which further rounds are begun.
 
     Returns:
         The seconds of each, `(rounds,)`.
@@ -29,15 +34,18 @@ def alternate(things: Mapping[str, Callable[[], object]], rounds: int) -> Second
     names = list(things)
     for run in things.values():
         run()
-    seconds = {name: np.zeros(rounds) for name in names}
+    seconds: dict[str, list[float]] = {name: [] for name in names}
     gc.collect()
-    for this in range(rounds):
+    begin = time.perf_counter()
+    for this in itertools.count():
+        if this >= rounds and time.perf_counter() - begin > budget:
+            break
         order = names[this % len(names) :] + names[: this % len(names)]
         for name in order if (this // len(names)) % 2 == 0 else reversed(order):
             start = time.perf_counter()
             things[name]()
-            seconds[name][this] = time.perf_counter() - start
-    return seconds
+            seconds[name].append(time.perf_counter() - start)
+    return {name: np.array(times) for name, times in seconds.items()}
 
 
 def ratio(measured: np.ndarray, reference: np.ndarray) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from pathlib import Path
 
 import keras
@@ -62,6 +63,17 @@ def test_all_things_run_once_a_round_and_once_before(scripts):
     assert all(sorted(each) == ["a", "b", "c"] for each in rounds)
     assert {each[0] for each in rounds} >= {"a", "b", "c"}  # none is always the first
     assert all(times.shape == (4,) and (times > 0).all() for times in seconds.values())
+
+
+def test_rounds_go_on_while_there_is_time(scripts):
+    ran = []
+    things = {"a": lambda: ran.append(time.sleep(0.01))}
+    few = scripts["timing"].alternate(things, rounds=2, budget=0.0)
+    many = scripts["timing"].alternate(things, rounds=2, budget=0.1)
+    assert len(few["a"]) == 2
+    # Each takes a hundredth of a second at least, so some ten at the most.
+    assert 2 < len(many["a"]) <= 11
+    assert len(ran) == 2 + len(few["a"]) + len(many["a"])
 
 
 @pytest.mark.parametrize(("median", "worse"), [(1.14, 0), (1.16, 1)])
