@@ -169,7 +169,7 @@ def _row(seconds: timing.Seconds, steps: int) -> harness.Row:
 def cases(quick: bool) -> list[harness.Case]:
     """One case for each backend."""
     case: harness.Case = {"shape": {"size": 28, "filters": 32, "blocks": 9}}
-    case |= {"batch": 64, "batches": 6, "rounds": 10}
+    case |= {"batch": 64, "batches": 4, "rounds": 12}
     if quick:
         case = {"shape": {"size": 8, "filters": 4, "blocks": 1}}
         case |= {"batch": 8, "batches": 2, "rounds": 1}

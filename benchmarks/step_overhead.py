@@ -3,8 +3,9 @@
 Each network is built four times: plain, and in a `LeastActionModel` with three
 energies. All are fitted in turn on the same batches, the latter without a callback,
 with `MultiplierUpdate(every=1)` and with `every=50`. A ratio is that of one round.
-`overhead` takes the rounds of these three together, which run the same step. `plain
-again` is the plain network over itself: what the machine's noise alone makes of 1.
+`overhead` takes the rounds of these three together, which run the same step, and `every
+= 1 over 50` those of the three energies. `plain again` is the plain network over
+itself: what the machine's noise alone makes of 1.
 
     python benchmarks/step_overhead.py [--quick] [--backend torch]
 """
@@ -54,11 +55,15 @@ def measure(subject: str, rounds: int, budget: float) -> list[harness.Row]:
     seconds = timing.alternate(_fits(subject), rounds, budget)
     plain = seconds["plain"]
     goal = GOALS.get(subject, 1.10)
+    often, seldom = (
+        np.concatenate([seconds[f"{energy} / every = {n}"] for energy in ENERGIES])
+        for n in (1, 50)
+    )
+    as_often = timing.ratio(often, seldom)
     rows = []
     for energy in ENERGIES:
         own = {name: seconds[f"{energy} / {name}"] for name in CALLBACKS}
         over = {name: timing.ratio(times, plain) for name, times in own.items()}
-        often = timing.ratio(own["every = 1"], own["every = 50"])
         overhead = timing.ratio(np.concatenate([*own.values()]), np.tile(plain, 3))
         rows.append(
             {
@@ -68,8 +73,8 @@ def measure(subject: str, rounds: int, budget: float) -> list[harness.Row]:
                 "plain again": timing.ratio(seconds["plain again"], plain),
                 **over,
                 "overhead": overhead,
-                "every = 1 over 50": often,
-                "met": overhead["median"] <= goal and often["median"] <= 1.02,
+                "every = 1 over 50": as_often,
+                "met": overhead["median"] <= goal and as_often["median"] <= 1.02,
             }
         )
     return rows

@@ -120,9 +120,10 @@ def open_call(
     inputs = [fresh[id(tensor)] for tensor in tensors]
     about = paths, unknown
     graph = _complete_run(layer, args, kwargs, inputs, about)
-    if "training" in inspect.signature(layer.call).parameters:
-        kwargs.setdefault("training", True)
+    takes_it = "training" in inspect.signature(layer.call).parameters
+    if takes_it and kwargs.get("training") is None:
         with contextlib.suppress(CannotOpen):
+            kwargs = {**kwargs, "training": True}
             training = _complete_run(layer, args, kwargs, inputs, about)
             assert graph.opened is not None
             graph.opened = replace(graph.opened, training=training)
