@@ -68,7 +68,7 @@ class Measures(keras.metrics.Metric):
                 self._number(parts),
             ]
         )
-        adds_up = ops.convert_to_tensor(self._adds_up)
+        adds_up = ops.convert_to_tensor(self._adds_up, self.dtype)
         samples = ops.cast(samples, self.dtype)
         if trained:
             before = before * adds_up
