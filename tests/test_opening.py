@@ -304,3 +304,26 @@ def test_a_call_that_goes_another_way_in_training(training):
         np.testing.assert_allclose(
             as_numpy(displacement), 3 * r if training else r, rtol=1e-5, atol=1e-6
         )
+
+
+class NoisyState(OtherwiseInTrainingWithin):
+    """Changes the state itself, and its branch, in training alone."""
+
+    def call(self, x, training=None):
+        x = self.enter(x)
+        if training:
+            x = -x
+        r = self.block.dense(x)
+        if training:
+            r = self.block.triple(r)
+        return self.leave(x + r)
+
+
+def test_a_state_that_is_read_otherwise_in_training():
+    model = NoisyState()
+    model(np.ones((2, 4), "float32"))
+    report = find_residual_blocks(model)
+    assert not report
+    assert [s.reason for s in report.skipped] == [
+        "its states are read in another way in training"
+    ]
