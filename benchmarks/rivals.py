@@ -12,7 +12,8 @@ with 200 training images, from a bad start (normal kernels of standard deviation
 from a good one (0.05). Each method has one knob and the same number of trials of it,
 chosen by validation data; then all meet on fresh seeds, which decide training examples,
 initial weights and the order of the batches. `gain` is the mean of the paired
-differences to plain training with its 95 % Student-t interval.
+differences to plain training with its 95 % Student-t interval. `collapsed` counts runs
+that ended below twice the accuracy of guessing, which a mean hides.
 
     TFDS_DATA_DIR=... python benchmarks/rivals.py [--quick] [--backend torch]
 """
@@ -48,6 +49,7 @@ KNOBS: dict[str, tuple[Any, ...]] = {
     DECAY: (1e-3, 1e-2, 3e-2, 1e-1),
     DROPOUT: (0.1, 0.2, 0.3, 0.5),
 }
+COLLAPSED = 2 * 100 / subjects.CLASSES  # percent: twice what guessing gets
 STARTS = {"normal 1": 1.0, "normal 0.05": 0.05}
 Trial = tuple[str, str, Any]  # start, method, knob
 
@@ -256,6 +258,8 @@ def _accuracy_row(results: Results, trial: Trial, chosen: list[Trial]) -> harnes
         "seeds": len(own),
         "accuracy": round(interval.mean, 2),
         "accuracy_sd": round(interval.deviation, 2),
+        "median": round(float(np.median(own)), 2),
+        "collapsed": sum(value < COLLAPSED for value in own),
     }
     if name == PLAIN:
         return row
