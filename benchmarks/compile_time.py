@@ -10,7 +10,6 @@ change; the column counts how often the step was traced again.
 from __future__ import annotations
 
 import itertools
-import time
 from typing import Any
 
 import harness
@@ -54,7 +53,7 @@ def measure(subject: str, rounds: int) -> list[harness.Row]:
             model = Counting(built.network, 2.0, 5.0)
             callbacks = [keras_lap.callbacks.MultiplierUpdate(1.0, 1)]
         fit = timing.fit(compiled(model), data, callbacks)
-        first, later = _seconds(fit), _seconds(fit)
+        first, later = timing.elapsed(fit), timing.elapsed(fit)
         seconds[this, int(least_action)] = first - later
     plain, ours = seconds[1:].T  # the first round also starts the backend
     over = timing.ratio(ours, plain)
@@ -67,12 +66,6 @@ def measure(subject: str, rounds: int) -> list[harness.Row]:
             "traced_again": _traced_again(model, data),
         }
     ]
-
-
-def _seconds(fit: Any) -> float:
-    start = time.perf_counter()
-    fit()
-    return time.perf_counter() - start
 
 
 def _traced_again(model: keras.Model, data: dict[str, Any]) -> int:

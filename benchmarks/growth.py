@@ -75,19 +75,13 @@ def _costs(least_action: bool, **shape: int) -> dict[str, float]:
             callbacks = [keras_lap.callbacks.MultiplierUpdate(1.0, 1)]
         discovery = time.perf_counter() - start
         fit = timing.fit(compiled(model), built.data(1), callbacks)
-        first = _seconds(fit)
+        first = timing.elapsed(fit)
         # A fit has a cost of its own, which several steps share.
         fit = timing.fit(model, built.data(BATCHES), callbacks)
-        step = np.median([_seconds(fit) for _ in range(6)]) / BATCHES
+        step = np.median([timing.elapsed(fit) for _ in range(6)]) / BATCHES
     costs: dict[str, Any] = {"discovery_s": discovery} if least_action else {}
     costs |= {"first_step_s": first, "step_ms": 1000 * float(step)}
     return {key: round(value, 4) for key, value in costs.items()}
-
-
-def _seconds(run: Any) -> float:
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
 
 
 def summarise(rows: list[harness.Row]) -> list[harness.Row]:

@@ -42,10 +42,15 @@ def alternate(
             break
         order = names[this % len(names) :] + names[: this % len(names)]
         for name in order if (this // len(names)) % 2 == 0 else reversed(order):
-            start = time.perf_counter()
-            things[name]()
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(elapsed(things[name]))
     return {name: np.array(times) for name, times in seconds.items()}
+
+
+def elapsed(run: Callable[[], object]) -> float:
+    """Seconds that one run takes."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
 
 
 def ratio(measured: np.ndarray, reference: np.ndarray) -> dict[str, float]:

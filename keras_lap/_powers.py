@@ -12,7 +12,8 @@ from typing import Any
 import keras
 from keras import ops
 
-_RUNS_EACH_OPERATION = keras.backend.backend() == "torch"
+# XLA takes operations together by itself, and TensorFlow runs a whole graph.
+STARTS_EACH_OPERATION = keras.backend.backend() == "torch"
 
 
 def power_sum(v: Any, p: float, first: int) -> Any:
@@ -29,7 +30,7 @@ def power_sum(v: Any, p: float, first: int) -> Any:
     axes = tuple(range(first, len(v.shape)))
     if not axes:  # samples of one number
         return power_sum(ops.expand_dims(v, first), p, first)
-    if _RUNS_EACH_OPERATION:
+    if STARTS_EACH_OPERATION:
         return _TorchPowerSum.apply(v, p, axes)
     # A product has a cheaper gradient than a square on TensorFlow.
     return ops.sum(v * v if p == 2 else ops.power(ops.abs(v), p), axis=axes)
@@ -48,7 +49,7 @@ def root_power(square: Any, p: float) -> Any:
     return ops.where(positive, ops.power(safe, p / 2), ops.zeros_like(square))
 
 
-if _RUNS_EACH_OPERATION:
+if STARTS_EACH_OPERATION:
     import torch
 
     class _TorchPowerSum(torch.autograd.Function):

@@ -17,14 +17,11 @@ import keras
 from keras import ops
 
 from keras_lap._checks import choice, finite_number, is_number
-from keras_lap._powers import power_sum, root_power
+from keras_lap._powers import STARTS_EACH_OPERATION, power_sum, root_power
 
 __all__ = ["DisplacementEnergy", "Energy"]
 
 _SMALL = 4096  # numbers of a state; above, arithmetic outweighs starting it
-# XLA takes small operations together by itself; with all blocks in one tensor JAX took
-# a hundred MiB more to compile a hundred of them.
-_STARTS_EACH_OPERATION = keras.backend.backend() == "torch"
 
 
 class Energy(abc.ABC):
@@ -277,7 +274,8 @@ def at_least_float32(tensor: Any) -> Any:
 
 def _small_and_alike(displacements: Sequence[Any]) -> bool:
     """Whether several have one shape that is small, where taking them together pays."""
-    if not _STARTS_EACH_OPERATION:
+    # With all blocks in one tensor JAX took a hundred MiB more to compile a hundred.
+    if not STARTS_EACH_OPERATION:
         return False
     shapes = {tuple(each.shape) for each in displacements}
     if len(displacements) == 1 or len(shapes) > 1:
