@@ -52,10 +52,10 @@ test-distributed: $(DISTRIBUTED_VENV)/.test
 
 # Of what the latest `make test` found.
 support:
-	$(PYTHON) tests/support_table.py $(RESULTS)
+	PYTHONPATH=tests $(PYTHON) -m support.support_table $(RESULTS)
 
 check-support:
-	$(PYTHON) tests/support_table.py $(RESULTS) --check
+	PYTHONPATH=tests $(PYTHON) -m support.support_table $(RESULTS) --check
 
 docs: $(VENV)/.test
 	$(VENV)/bin/mkdocs build $(ARGS)

@@ -9,12 +9,14 @@ import importlib
 from typing import Any
 
 from keras_lap import callbacks, datasets, energies, experiments, networks, transport
-from keras_lap._picture import plot_blocks
-from keras_lap._version import __version__
-from keras_lap.blocks import BlockReport, ResidualBlock, find_residual_blocks
-from keras_lap.displacements import DisplacementRecorder
-from keras_lap.model import LeastActionModel
-from keras_lap.multiplier import MultiplierAscent
+from keras_lap.blocks import (
+    BlockReport,
+    ResidualBlock,
+    find_residual_blocks,
+    plot_blocks,
+)
+from keras_lap.training import LeastActionModel, MultiplierAscent
+from keras_lap.trajectory import DisplacementRecorder
 
 __all__ = [
     "BlockReport",
@@ -32,6 +34,8 @@ __all__ = [
     "plot_blocks",
     "transport",
 ]
+
+__version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:

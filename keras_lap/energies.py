@@ -2,7 +2,7 @@
 
 A block moves its state from ``x_k`` to ``x_{k+1}``. An energy turns that
 displacement into one number; the transport cost of a network is the sum of the
-energies of its blocks (`keras_lap.objective`).
+energies of its blocks (`keras_lap.training.objective`).
 """
 
 from __future__ import annotations

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import keras
-import numpy as np
 import pytest
 from hypothesis import settings
-from results import Results
+from support.basics import build_dense_network
+from support.results import Results
 
 # The same examples at every run, and nothing kept between runs.
 settings.register_profile("fixed", derandomize=True, database=None, deadline=None)
@@ -44,24 +44,3 @@ def digits():
 def dense_network():
     """Builds a dense residual network with a chosen number of blocks."""
     return build_dense_network
-
-
-def build_dense_network(blocks=3, width=6, features=64, classes=10, **dense_options):
-    """A residual network of dense layers, merged by `layers.Add`."""
-    inputs = keras.Input((features,))
-    x = keras.layers.Dense(width, name="stem")(inputs)
-    for k in range(blocks):
-        r = keras.layers.Dense(width, activation="tanh", name=f"b{k}_in")(x)
-        r = keras.layers.Dense(width, name=f"b{k}_out", **dense_options)(r)
-        x = keras.layers.Add(name=f"b{k}")([x, r])
-    return keras.Model(inputs, keras.layers.Dense(classes, name="head")(x), name="net")
-
-
-def crossentropy():
-    """The loss of all classification tests."""
-    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-
-
-def as_numpy(value):
-    """A NumPy array, whatever the backend."""
-    return np.asarray(keras.ops.convert_to_numpy(value))

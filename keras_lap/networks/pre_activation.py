@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from keras_lap.networks._layers import (
+from keras_lap.networks.layers import (
     Layers,
     check_positive_integers,
     image_input,

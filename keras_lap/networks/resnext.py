@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from keras_lap.networks._layers import Layers, image_input, per_stage
+from keras_lap.networks.layers import Layers, image_input, per_stage
 
 
 def resnext29(

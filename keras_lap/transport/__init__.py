@@ -5,23 +5,23 @@
 pictures matplotlib: ``pip install "keras-lap[transport,plots]"``.
 """
 
-from keras_lap.transport._analyze import analyze
-from keras_lap.transport._curves import plot_block_costs, plot_training
-from keras_lap.transport._optimal import Matching, match, optimal_transport_score
-from keras_lap.transport._plots import (
+from keras_lap.transport.curves import plot_block_costs, plot_training
+from keras_lap.transport.lipschitz import Quotients, Regularity, regularity
+from keras_lap.transport.measure import analyze
+from keras_lap.transport.optimal import Matching, match, optimal_transport_score
+from keras_lap.transport.plots import (
     animate,
     plot_displacements,
     plot_matching,
     plot_points,
     plot_trajectories,
 )
-from keras_lap.transport._regularity import Quotients, Regularity, regularity
-from keras_lap.transport._report import (
+from keras_lap.transport.report import (
     BlockTransport,
     StageTransport,
     TransportReport,
 )
-from keras_lap.transport._scores import line_shape_score, path_ratio
+from keras_lap.transport.scores import line_shape_score, path_ratio
 
 __all__ = [
     "BlockTransport",

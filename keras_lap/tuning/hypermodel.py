@@ -12,10 +12,10 @@ from typing import Any
 import keras
 import keras_tuner
 
-from keras_lap._metrics import Measures
-from keras_lap.blocks import Selection
+from keras_lap.blocks.search import Selection
 from keras_lap.callbacks import MultiplierUpdate
-from keras_lap.model import LeastActionModel
+from keras_lap.training.measures import Measures
+from keras_lap.training.model import LeastActionModel
 from keras_lap.tuning import space
 
 # What tells why a trial failed, in its directory: KerasTuner's workers do not send

@@ -15,7 +15,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from conftest import build_dense_network, crossentropy
+from support.basics import build_dense_network, crossentropy
 
 import keras_lap
 

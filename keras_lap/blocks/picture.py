@@ -1,0 +1,85 @@
+"""A picture of a network with its residual blocks marked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from keras_lap.blocks.graph import Node, has_graph
+from keras_lap.blocks.report import BlockReport, Site
+from keras_lap.blocks.search import find_residual_blocks
+
+# Told apart in every kind of colour blindness, and in print by their lightness.
+COLORS = {"identity": "#0072B2", "projection": "#E69F00", "layer": "#009E73"}
+
+
+def plot_blocks(
+    model: keras.Model,
+    to_file: str | Path = "blocks.png",
+    report: BlockReport | None = None,
+    **options: Any,
+) -> None:
+    """Draws a network as `keras.utils.plot_model` does, its blocks in colour.
+
+    The merge of each identity block is blue, of each projection orange; a layer that
+    is a block as a whole, or holds blocks inside its call, is green.
+
+    Args:
+        model: The network.
+        to_file: Where to, e.g. `"blocks.png"` or `"blocks.svg"`; the ending says in
+            which format. Defaults to `"blocks.png"`.
+        report: The blocks to mark. Defaults to `find_residual_blocks(model)`.
+        **options: Further arguments of `keras.utils.model_to_dot`, e.g.
+            `show_shapes=True`.
+
+    Raises:
+        ImportError: If `pydot` or graphviz is not installed.
+        ValueError: If the model is not built.
+    """
+    report = find_residual_blocks(model) if report is None else report
+    path = Path(to_file)
+    try:
+        dot = keras.utils.model_to_dot(model, expand_nested=True, **options)
+        drawn = mark(dot, report).create(format=path.suffix[1:] or "png")
+    except (ImportError, FileNotFoundError) as error:
+        raise ImportError(
+            "A picture of the network needs pydot and graphviz: "
+            'pip install "keras-lap[plots]", and graphviz from your system (on Debian '
+            f"and Ubuntu: apt install graphviz). {error}"
+        ) from error
+    path.write_bytes(drawn)
+
+
+def mark(dot: Any, report: BlockReport) -> Any:
+    """Colours the boxes of the blocks in the graph of `keras.utils.model_to_dot`."""
+    colors = dict(_marks(report))
+    for box in _boxes(dot):
+        color = colors.get(box.get_name().strip('"'))
+        if color is not None:
+            label = box.get("label").replace('bgcolor="black"', f'bgcolor="{color}"')
+            box.set("label", label)
+    return dot
+
+
+def _marks(report: BlockReport) -> Iterator[tuple[str, str]]:
+    """The name of the box of each block, the `id` of its operation, and a colour."""
+    for site in report.sites:
+        within = _first_call(site)
+        if within is not None:  # what is inside a call is not drawn
+            yield str(id(within.operation)), COLORS["layer"]
+        elif site.node is not None:
+            yield str(id(site.node.operation)), COLORS[site.block.kind]
+
+
+def _first_call(site: Site) -> Node | None:
+    """The outermost layer on the way to a block that is not a graph of its own."""
+    return next((step for step in site.path if not has_graph(step.operation)), None)
+
+
+def _boxes(dot: Any) -> Iterator[Any]:
+    yield from dot.get_nodes()
+    for cluster in dot.get_subgraphs():
+        yield from _boxes(cluster)

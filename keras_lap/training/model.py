@@ -1,0 +1,338 @@
+"""`LeastActionModel`: a Keras network trained by the principle of least action."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_lap import energies
+from keras_lap.blocks.search import (
+    BlockReport,
+    ResidualBlock,
+    Selection,
+    find_residual_blocks,
+)
+from keras_lap.training import replicas
+from keras_lap.training.measures import NAMES, Measures, check_names
+from keras_lap.training.multiplier import MultiplierAscent
+from keras_lap.training.objective import block_costs, energy_term, total_cost, unit_cost
+from keras_lap.training.step import Step, Steps
+from keras_lap.trajectory.recorder import DisplacementRecorder
+
+# PyTorch's backward pass reads λ where torch.compile finds it, so λ must not change in
+# place before. JAX hands λ on from compute_loss and from nowhere later.
+_RAISES_LATE = keras.backend.backend() == "torch"
+# TensorFlow's trainer knows its metrics once the first step is traced, not before.
+_BUILDS_LATE = keras.backend.backend() == "tensorflow"
+
+
+@keras.saving.register_keras_serializable("keras_lap")
+class LeastActionModel(keras.Model):
+    """Trains a network to solve its task while moving its data least.
+
+    Each training step minimises ``C/λ + L``: the transport cost C, which is the sum
+    of the energies of all residual blocks' displacements on the batch, over the
+    multiplier λ, plus the compiled task loss L and whatever losses the network has
+    of its own. `keras_lap.callbacks.MultiplierUpdate` raises λ while the task is
+    unsolved. `compile`, `fit`, `evaluate`, `predict` and saving are Keras's own;
+    evaluation and prediction run the bare network.
+
+    The logs of `fit` hold `loss` (the objective), `task_loss` (L), `transport_cost`
+    (C), `multiplier` (λ) and the compiled metrics; on validation data `val_loss`,
+    `val_task_loss` and the metrics of the bare network. A callback that monitors one
+    of ours, as `keras.callbacks.EarlyStopping("val_task_loss", mode="min")` does, must
+    be told whether less is better.
+
+    Source: Karkar et al., *A Principle of Least Action for the Training of Neural
+    Networks*, ECML PKDD 2020, arXiv 2009.08372.
+
+    Args:
+        network: The `keras.Model` to train, in place.
+        energy: Exponent p > 1 of a `keras_lap.energies.DisplacementEnergy`, or any
+            `keras_lap.energies.Energy`. Defaults to 2, kinetic energy.
+        initial_multiplier: λ_0 > 0, from 1e-30 to 1e30. The smaller, the more the
+            energy weighs. Or `"auto"`: the first training step chooses, and switches
+            the energy off where the network starts frugal; see
+            `keras_lap.training.multiplier.MultiplierAscent.choose`. Defaults to 1.
+        blocks: Which blocks count; see `keras_lap.find_residual_blocks`. Defaults
+            to `"auto"`, all of them.
+        include_projections: Whether blocks whose shortcut changes the shape count,
+            from the projected input on. Defaults to False.
+        max_multiplier: At which λ the ascent stops, at least `initial_multiplier`.
+            Defaults to None, no bound.
+        **kwargs: `name` and other arguments of `keras.Model`.
+
+    Raises:
+        ValueError: If the network has no residual block, or an argument is outside
+            the values above.
+        TypeError: If an argument has the wrong type.
+
+    Examples:
+        >>> network = keras_lap.networks.resnet9((8, 8, 1), 10, filters=4)
+        >>> model = keras_lap.LeastActionModel(network, initial_multiplier=5.0)
+        >>> model.compile(
+        ...     "sgd",
+        ...     loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        ...     metrics=["accuracy"],
+        ... )
+    """
+
+    def __init__(
+        self,
+        network: keras.Model,
+        energy: float | energies.Energy = 2.0,
+        initial_multiplier: float | str = 1.0,
+        blocks: Selection = "auto",
+        include_projections: bool = False,
+        max_multiplier: float | None = None,
+        **kwargs: Any,
+    ):
+        energy = energies.get(energy)
+        ascent = MultiplierAscent(initial_multiplier, max_multiplier)
+        report = find_residual_blocks(network, blocks, include_projections)
+        _check_not_empty(report)
+        # The network converts its inputs itself: cast here as well, they would reach
+        # it in lower precision than without us.
+        # Its precision also decides whether Keras scales the loss.
+        kwargs.setdefault("dtype", network.dtype_policy)
+        super().__init__(autocast=False, **kwargs)
+        self.network = network
+        self.ascent = ascent
+        self.energy = energy
+        self.include_projections = include_projections
+        self._selects_all = isinstance(blocks, str)
+        self._report = report
+        self._record = DisplacementRecorder(network, report)
+        self._steps = Steps()
+        self._measures = Measures(len(report))
+        # Built here and not at the first batch: BackupAndRestore needs it.
+        self.built = True
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "network" and getattr(self, name, value) is not value:
+            raise AttributeError(
+                "The network of a LeastActionModel cannot be exchanged: its blocks, "
+                "its optimizer and what was compiled belong to the one it has. "
+                f"Received: network={value!r}. Wrap the other network in a model of "
+                "its own: keras_lap.LeastActionModel(network)."
+            )
+        super().__setattr__(name, value)
+
+    @property
+    def block_report(self) -> BlockReport:
+        """What was found in the network, and what was left out and why."""
+        return self._report
+
+    @property
+    def blocks(self) -> tuple[ResidualBlock, ...]:
+        """The residual blocks whose displacements count, in forward order."""
+        return tuple(self._report)
+
+    @property
+    def multiplier(self) -> keras.Variable:
+        """λ, a scalar non-trainable variable, saved; 0 until `"auto"` has chosen."""
+        return self.ascent.multiplier
+
+    @property
+    def block_costs(self) -> np.ndarray | None:
+        """Mean energy of each block over the training batches of this epoch, `(K,)`.
+
+        Until Keras resets its metrics, as it does before it evaluates and at the next
+        epoch; None if nothing was counted since.
+        """
+        return self._measures.block_costs()
+
+    @property
+    def output_names(self) -> list[str] | None:
+        """Names of the network's outputs, by which losses may be given."""
+        return getattr(self.network, "output_names", None)
+
+    @property
+    def losses(self) -> list[Any]:
+        """Losses added by the network's layers, hidden while Keras sums the task's."""
+        step = self._step
+        return [] if step is not None and step.task_only else super().losses
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Runs the network; within a training step, records its energies too."""
+        step = self._step
+        if step is None or not step.training:
+            return self.network(inputs, training=training)
+        outputs, displacements = self._record(inputs, training=training)
+        step.costs = block_costs(displacements, self.energy)
+        # Not by `add_loss`: the replicas of TensorFlow's strategies share its list.
+        step.cost = total_cost(step.costs)
+        if self.ascent.is_automatic:
+            step.unit_cost = unit_cost(displacements, self.energy)
+        return outputs
+
+    def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
+        """As `keras.Model.fit`. λ stays constant without a `MultiplierUpdate`."""
+        # An interrupted fit may have left the schedule of its callback behind, and
+        # a callback that restores weights brings it back after the training.
+        self.ascent.stop()
+        history = super().fit(*args, **kwargs)
+        self.ascent.stop()
+        return history
+
+    def make_train_function(self, force: bool = False) -> Any:
+        """As in `keras.Model`; refuses processes and metrics in each other's way."""
+        replicas.check_processes()
+        if not _BUILDS_LATE:
+            check_names(self.metrics)
+        return super().make_train_function(force)
+
+    def train_step(self, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.train_step`, with displacement recording switched on."""
+        with self._steps.within(training=True):
+            result = super().train_step(*args, **kwargs)
+        if _BUILDS_LATE:
+            check_names(self.metrics)
+        return result
+
+    def test_step(self, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.test_step`, on the bare network."""
+        with self._steps.within(training=False):
+            return super().test_step(*args, **kwargs)
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        """The objective; in a training step, also raises λ when that is due."""
+        step = self._step
+        if self.loss is None or step is None:
+            _check_has_loss(self, step)
+            return super().compute_loss(x, y, y_pred, sample_weight, training)
+        # Keras adds `self.losses` to the compiled loss; hidden, the latter is left.
+        step.task_only = True
+        task_loss = super().compute_loss(x, y, y_pred, sample_weight, training)
+        step.task_only = False
+        added = list(self.losses)
+        if step.task_loss is None:  # else a subclass asks again in the same step
+            step.task_loss = replicas.own_mean(task_loss)
+            step.samples = _batch_size(x)
+            self._measure(step)
+        if step.training:
+            added.append(energy_term(step.cost, step.multiplier))
+        # Keras's own way of adding up, so that it stays right under its strategies
+        # and evaluation equals that of the bare network to the last bit.
+        added = [self._aggregate_additional_loss(loss) for loss in added]
+        return ops.sum([task_loss, *added]) if added else task_loss
+
+    def compute_metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """As in `keras.Model`; on PyTorch the place where λ is raised."""
+        step = self._step
+        if _RAISES_LATE and step is not None and step.multiplier is not None:
+            self._raise_multiplier(step)
+        return super().compute_metrics(*args, **kwargs)
+
+    def _measure(self, step: Step) -> None:
+        if not step.training:
+            self._measures.update_state(step.samples, step.task_loss)
+            return
+        step.multiplier = self._multiplier_before(step)
+        if not _RAISES_LATE:
+            self._raise_multiplier(step)
+
+    def _multiplier_before(self, step: Step) -> Any:
+        if not self.ascent.is_automatic:
+            return self.ascent.value()
+        cost = replicas.batch_mean(step.cost, step.samples)
+        return self.ascent.choose(cost, step.unit_cost, step.costs.shape[0])
+
+    def _raise_multiplier(self, step: Step) -> None:
+        task_loss = replicas.batch_mean(step.task_loss, step.samples)
+        raised = self.ascent.step(task_loss, step.multiplier)
+        self._measures.update_state(
+            step.samples, step.task_loss, step.cost, step.costs, raised
+        )
+
+    def get_metrics_result(self) -> dict[str, Any]:
+        """As in `keras.Model`; C and λ only where training has measured them."""
+        result = super().get_metrics_result()
+        step = self._step
+        if not (step.training if step else self._measures.has_trained()):
+            for name in NAMES[1:]:
+                del result[name]
+        return result
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """As `keras.Model.save`; what cannot be saved leaves no half a file.
+
+        Of several processes that train together only the first writes.
+        """
+        self.get_config()
+        if replicas.writes_files():
+            super().save(*args, **kwargs)
+
+    def save_weights(self, *args: Any, **kwargs: Any) -> None:
+        """As `keras.Model.save_weights`; of several processes, the first writes."""
+        if replicas.writes_files():
+            super().save_weights(*args, **kwargs)
+
+    def export(self, *args: Any, **kwargs: Any) -> None:
+        """As `keras.Model.export`, of the bare network, which is what predicts."""
+        if replicas.writes_files():
+            self.network.export(*args, **kwargs)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, for saving."""
+        serialize = keras.saving.serialize_keras_object
+        return {
+            **super().get_config(),
+            "network": serialize(self.network),
+            "energy": serialize(self.energy),
+            "initial_multiplier": self.ascent.initial_multiplier,
+            "blocks": "auto" if self._selects_all else self._report.selection,
+            "include_projections": self.include_projections,
+            "max_multiplier": self.ascent.max_multiplier,
+        }
+
+    @classmethod
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+    ) -> LeastActionModel:
+        """Rebuilds the model from what `get_config` returned."""
+        network = keras.saving.deserialize_keras_object(
+            config["network"], custom_objects=custom_objects
+        )
+        energy = energies.deserialize(config["energy"], custom_objects)
+        return cls(**{**config, "network": network, "energy": energy})
+
+    @property
+    def _step(self) -> Step | None:
+        """The step that this thread is in the middle of, if any."""
+        return self._steps.current
+
+
+def _batch_size(x: Any) -> Any:
+    first = next(each for each in keras.tree.flatten(x) if each is not None)
+    size = ops.shape(first)[0]
+    # Keras does not tell that of TensorFlow's ragged tensors.
+    return first.nrows() if size is None else size
+
+
+def _check_not_empty(report: BlockReport) -> None:
+    if not report:
+        raise ValueError(
+            f"{report.model_name!r} has no residual block whose displacement could be "
+            f"measured.\n{report}\nName the layers that move the data with "
+            "blocks=[...], or count blocks with a projection by "
+            "include_projections=True."
+        )
+
+
+def _check_has_loss(model: LeastActionModel, step: Step | None) -> None:
+    if model.loss is None and step is not None and step.training:
+        raise ValueError(
+            "Least action needs a task: the model was compiled without a loss. "
+            "Received: loss=None. Pass loss=... to compile()."
+        )

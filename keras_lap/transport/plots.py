@@ -1,0 +1,287 @@
+"""Pictures of where points are moved, from a report alone."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keras_lap.transport.axes import Reports, grid, matplotlib, named, single
+from keras_lap.transport.planes import (
+    COLORS,
+    MARKERS,
+    classes,
+    plane_of,
+    stage_of,
+)
+from keras_lap.transport.report import TransportReport
+
+
+def plot_points(
+    report: TransportReport,
+    stage: int = 0,
+    max_points: int = 500,
+    same_scale: bool = True,
+) -> Any:
+    """Draws the sample's points before the first block of a stage and after each.
+
+    The circles figures of the paper's slides. States of two features are drawn as they
+    are, others in the plane of their first two principal components, the same plane for
+    all panels.
+
+    Args:
+        report: From `analyze`; its labels give colour and shape.
+        stage: Index of the stage. Defaults to 0.
+        max_points: How many points to draw. Defaults to 500.
+        same_scale: Whether all panels show the same part of the plane; where points are
+            moved far, each panel's own shows more. Defaults to True.
+
+    Returns:
+        A `matplotlib.figure.Figure`.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+
+    Examples:
+        >>> keras_lap.transport.plot_points(report).savefig("points.png")
+    """
+    chosen = stage_of(report, stage)
+    plane = plane_of(chosen.states)
+    count = len(chosen.states)
+    figure, axes = grid(count, math.ceil(count / math.ceil(count / 5)), (2.1, 2.2))
+    panels = [plane.project(state[:max_points]) for state in chosen.states]
+    names = ("before", *chosen.blocks)
+    for axis, points, name in zip(axes, panels, names, strict=True):
+        _scatter(axis, report, points, max_points)
+        axis.set_title(_short(name), fontsize=8)
+        axis.tick_params(labelsize=6)
+    if same_scale:
+        _same_limits(axes, np.concatenate(panels))
+    figure.supxlabel(plane.labels[0], fontsize=8)
+    figure.supylabel(plane.labels[1], fontsize=8)
+    _legend(figure, axes[0])
+    return figure
+
+
+def plot_trajectories(reports: Reports, stage: int = 0, max_points: int = 40) -> Any:
+    """Draws the paths of single points through the blocks of a stage.
+
+    Args:
+        reports: A report, or reports by name, drawn side by side on the same points,
+            e.g. ``{"plain": …, "least action": …}``.
+        stage: Index of the stage. Defaults to 0.
+        max_points: How many points to follow. Defaults to 40.
+
+    Returns:
+        A `matplotlib.figure.Figure`. A ring marks where a path begins, a filled shape
+        where it ends.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+    """
+    reports = named(reports)
+    columns = 2 if len(reports) in (2, 4) else 3
+    figure, axes = grid(len(reports), columns, (4.2, 3.8))
+    for axis, (name, report) in zip(axes, reports.items(), strict=True):
+        chosen = stage_of(report, stage)
+        plane = plane_of(chosen.states)
+        paths = np.stack([plane.project(s[:max_points]) for s in chosen.states])
+        for number, (_, members) in enumerate(classes(report, max_points)):
+            axis.plot(*paths[:, members].transpose(2, 0, 1), lw=0.8, c=COLORS[number])
+            axis.plot(*paths[0, members].T, "o", mfc="none", ms=4, c=COLORS[number])
+        _scatter(axis, report, paths[-1], max_points, size=18)
+        axis.set(xlabel=plane.labels[0], ylabel=plane.labels[1])
+        axis.set_title(f"{name}: path ratio {chosen.path_ratio:.3g}", fontsize=10)
+    _legend(figure, axes[0])
+    return figure
+
+
+def plot_matching(report: TransportReport, stage: int = 0, max_points: int = 60) -> Any:
+    """Draws the network's moves beside the optimal matching of the same points.
+
+    Args:
+        report: From `analyze`.
+        stage: Index of the stage. Defaults to 0.
+        max_points: How many points of the sample to draw. Defaults to 60.
+
+    Returns:
+        A `matplotlib.figure.Figure` of two panels: lines from each point to its image,
+        and from each point to its partner in the optimal matching, orange where that is
+        not its own image.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+    """
+    chosen = stage_of(report, stage)
+    plane = plane_of(chosen.states)
+    before, after = (plane.project(chosen.states[end]) for end in (0, -1))
+    drawn = np.arange(min(max_points, len(before)))
+    matching = chosen.matching
+    figure, axes = grid(2, 2, (4.2, 3.8))
+    panels = (
+        (f"network: {chosen.network_cost:.4g}", drawn, np.ones(len(drawn), bool)),
+        (
+            f"optimal: {chosen.optimal_cost:.4g} (ratio {chosen.optimality:.3g})",
+            matching.partners[drawn],
+            matching.own[drawn],
+        ),
+    )
+    for axis, (title, partners, own) in zip(axes, panels, strict=True):
+        for members, color in ((own, COLORS[0]), (~own, COLORS[1])):
+            lines = np.stack([before[drawn], after[partners]])[:, members]
+            axis.plot(*lines.transpose(2, 0, 1), lw=0.8, c=color)
+        axis.plot(*before[drawn].T, "o", mfc="none", ms=4, c="black", label="before")
+        axis.plot(*after[partners].T, "s", ms=3, c="#777777", label="after")
+        axis.set(xlabel=plane.labels[0], ylabel=plane.labels[1])
+        axis.set_title(title, fontsize=10)
+    _same_limits(axes, np.concatenate([before[drawn], after]))
+    _legend(figure, axes[0])
+    return figure
+
+
+def plot_displacements(reports: Reports, ax: Any = None) -> Any:
+    """Draws median and quantiles of each block's displacement norms.
+
+    Args:
+        reports: A report, or reports by name, drawn beside one another.
+        ax: Axes to draw in; by default those of a new figure.
+
+    Returns:
+        The `matplotlib.axes.Axes`. Thick bars reach from the 25 % to the 75 % quantile,
+        thin lines from 5 % to 95 %.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+    """
+    axis = single(ax)
+    reports = named(reports)
+    for number, (name, report) in enumerate(reports.items()):
+        blocks = np.arange(len(report.blocks))
+        at = blocks + 0.22 * (number - (len(reports) - 1) / 2)
+        quantiles = [block.displacement_quantiles for block in report.blocks]
+        table = np.array([list(levels.values()) for levels in quantiles]).T
+        color = COLORS[number % len(COLORS)]
+        axis.vlines(at, table[0], table[4], color=color, lw=1)
+        axis.vlines(at, table[1], table[3], color=color, lw=4, alpha=0.5)
+        marker = MARKERS[number % len(MARKERS)]
+        axis.plot(at, table[2], marker, ms=4, color=color, label=name)
+    positive = all(b.displacement_mean > 0 for r in reports.values() for b in r.blocks)
+    axis.set(
+        xlabel="block",
+        ylabel="displacement $\\|x_{k+1} - x_k\\|$",
+        yscale="log" if positive else "linear",
+    )
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.legend(
+        fontsize=8,
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1.0),
+        ncols=2,
+        frameon=False,
+    )
+    return axis
+
+
+def animate(
+    report: TransportReport,
+    path: str | Path,
+    stage: int = 0,
+    max_points: int = 300,
+    frames_per_block: int = 8,
+    fps: int = 12,
+) -> None:
+    """Writes an animation of the points as they move from block to block.
+
+    Args:
+        report: From `analyze`.
+        path: Where to: ``….gif``, written by Pillow, which matplotlib brings, or
+            ``….mp4``, written by ffmpeg, which the system must have.
+        stage: Index of the stage. Defaults to 0.
+        max_points: How many points to draw. Defaults to 300.
+        frames_per_block: Pictures from one state to the next, which are joined by
+            straight lines. Defaults to 8.
+        fps: Pictures a second. Defaults to 12.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+        ValueError: If the ending of `path` is neither, or no ffmpeg was found.
+    """
+    writer = _writer(Path(path), fps)
+    chosen = stage_of(report, stage)
+    plane = plane_of(chosen.states)
+    states = np.stack([plane.project(state[:max_points]) for state in chosen.states])
+    figure, (axis,) = grid(1, 1, (4.4, 4.2))
+    _scatter(axis, report, states[0], max_points)
+    _same_limits([axis], states.reshape(-1, 2))
+    axis.set(xlabel=plane.labels[0], ylabel=plane.labels[1])
+    groups = [members for _, members in classes(report, max_points)]
+    with writer.saving(figure, str(path), dpi=90):
+        for position in np.linspace(
+            0, len(states) - 1, _frames(states, frames_per_block)
+        ):
+            block = min(int(position), len(states) - 2)
+            part = position - block
+            points = (1 - part) * states[block] + part * states[block + 1]
+            for collection, members in zip(axis.collections, groups, strict=True):
+                collection.set_offsets(points[members])
+            axis.set_title(f"{report.model_name}: state {position:.1f}", fontsize=10)
+            writer.grab_frame()
+
+
+def _frames(states: np.ndarray, frames_per_block: int) -> int:
+    return (len(states) - 1) * max(1, frames_per_block) + 1
+
+
+def _writer(path: Path, fps: int) -> Any:
+    animation = matplotlib("animation")
+    kinds = {".gif": animation.PillowWriter, ".mp4": animation.FFMpegWriter}
+    if path.suffix not in kinds:
+        raise ValueError(
+            f"An animation is a .gif or an .mp4 file. Received: path={str(path)!r}."
+        )
+    kind = kinds[path.suffix]
+    if not kind.isAvailable():
+        raise ValueError(
+            "An .mp4 file is written by ffmpeg, which was not found. Install it (on "
+            "Debian and Ubuntu: apt install ffmpeg), or write a .gif file."
+        )
+    return kind(fps=fps)
+
+
+def _scatter(
+    axis: Any, report: TransportReport, points: np.ndarray, count: int, size: float = 9
+) -> None:
+    """One collection for each class."""
+    for number, (name, members) in enumerate(classes(report, count)):
+        axis.scatter(
+            *points[members].T,
+            s=size,
+            color=COLORS[number],
+            marker=MARKERS[number],
+            linewidths=0,
+            label=name or None,
+            rasterized=True,  # as vectors, the points would make a file of megabytes
+        )
+
+
+def _same_limits(axes: list[Any], points: np.ndarray) -> None:
+    """One scale for all panels, on which all points `(n, 2)` are seen."""
+    margin = 0.05 * np.ptp(points, axis=0) + 1e-6
+    low, high = points.min(axis=0) - margin, points.max(axis=0) + margin
+    for axis in axes:
+        axis.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
+
+
+def _legend(figure: Any, axis: Any) -> None:
+    handles, labels = axis.get_legend_handles_labels()
+    if handles:
+        columns = min(len(handles), 5)
+        figure.legend(
+            handles, labels, loc="outside upper center", ncols=columns, fontsize=8
+        )
+
+
+def _short(name: str, limit: int = 18) -> str:
+    return name if len(name) <= limit else f"…{name[1 - limit :]}"

@@ -1,0 +1,278 @@
+"""`TransportReport`: how far, how straight and how far from optimal data are moved."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from keras_lap._extras import require
+from keras_lap.transport.lipschitz import Regularity
+from keras_lap.transport.optimal import Matching
+
+# Levels of the quantiles of displacement norms.
+LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+@dataclass(frozen=True)
+class BlockTransport:
+    """How one block moves its state, with ``v = x_{k+1} − x_k``.
+
+    Attributes:
+        name: As in `keras_lap.find_residual_blocks`.
+        kind: Likewise.
+        stage: Index of its stage.
+        cost: ``mean |v|^p`` over samples and elements, as in the energy.
+        displacement_mean: Mean over samples of ``‖v‖₂``.
+        displacement_quantiles: Quantiles of ``‖v‖₂`` by their level, `"0.05"`,
+            `"0.25"`, `"0.5"`, `"0.75"`, `"0.95"`; beyond 10 000 samples those of a
+            random sample of so many.
+        relative_displacement: Mean of ``‖v‖₂/‖x_k‖₂`` over samples with ``x_k ≠ 0``;
+            None if there is none.
+        cosine_with_previous: Mean cosine with the displacement of the block before in
+            the stage, over samples that both move; None for the first one.
+    """
+
+    name: str
+    kind: str
+    stage: int
+    cost: float
+    displacement_mean: float
+    displacement_quantiles: dict[str, float]
+    relative_displacement: float | None
+    cosine_with_previous: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class StageTransport:
+    """How the blocks of one stage move data from its first state to its last.
+
+    Attributes:
+        blocks: Names of its blocks.
+        path_ratio: Mean over samples of `path_ratio`; 1 for straight lines.
+        line_shape_score: Mean over samples of `line_shape_score`.
+        optimal_transport_score: See `optimal_transport_score`; of the sample.
+        matching: The optimal matching of the sample's first and last states.
+        regularity: Lipschitz quotients of the map from first to last states and of its
+            inverse, on the sample.
+        states: The sample’s states, each `(n, ...)`: before the first block and
+            after each.
+    """
+
+    blocks: tuple[str, ...]
+    path_ratio: float
+    line_shape_score: float
+    optimal_transport_score: float
+    matching: Matching
+    regularity: Regularity
+    states: tuple[np.ndarray, ...] = field(repr=False)
+
+    @property
+    def network_cost(self) -> float:
+        """Mean over the sample of ``‖x_K − x_0‖₂^p``."""
+        return self.matching.network_cost
+
+    @property
+    def optimal_cost(self) -> float:
+        """The same under the optimal matching of the two clouds."""
+        return self.matching.optimal_cost
+
+    @property
+    def optimality(self) -> float:
+        """`optimal_cost / network_cost`; 1 for a map that moves nothing."""
+        return self.matching.optimality
+
+    @property
+    def own_partner_share(self) -> float:
+        """Share of the sample whose optimal partner is its own image."""
+        return self.matching.own_share
+
+
+_BLOCK_KEYS = tuple(BlockTransport.__dataclass_fields__)
+_STAGE_KEYS = (
+    "network_cost",
+    "optimal_cost",
+    "optimality",
+    "own_partner_share",
+    "path_ratio",
+    "line_shape_score",
+    "optimal_transport_score",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class TransportReport:
+    """How a network transports data; made by `analyze`.
+
+    `str(report)` is a readable table.
+
+    Attributes:
+        model_name: Name of the network.
+        p: Exponent of all costs.
+        num_samples: Samples that were run.
+        blocks: One entry for each block, in forward order.
+        stages: Runs of blocks that move one state through a space of fixed dimension.
+        labels: Labels of the sample's points, `(n, ...)`, or None.
+    """
+
+    model_name: str
+    p: float
+    num_samples: int
+    blocks: tuple[BlockTransport, ...]
+    stages: tuple[StageTransport, ...]
+    labels: np.ndarray | None = field(default=None, repr=False)
+
+    @property
+    def total_cost(self) -> float:
+        """The transport cost: the sum of the costs of all blocks."""
+        return sum(block.cost for block in self.blocks)
+
+    @property
+    def sample_size(self) -> int:
+        """How many samples the comparison with optimal transport rests on."""
+        return len(self.stages[0].states[0])
+
+    def mean(self, number: str) -> float:
+        """The mean of a number over the stages, each weighted by its blocks.
+
+        Args:
+            number: Name of a number of `StageTransport`, e.g. `"optimality"`.
+        """
+        values = [getattr(stage, number) for stage in self.stages]
+        weights = [len(stage.blocks) for stage in self.stages]
+        return float(np.average(values, weights=weights))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The numbers as plain data.
+
+        Returns:
+            `{"p", "num_samples", "total_cost", "blocks": [{"name", "kind", "stage",
+            "cost", "displacement_mean", "displacement_quantiles",
+            "relative_displacement", "cosine_with_previous"}], "stages": [{"blocks",
+            "network_cost", "optimal_cost", "optimality", "own_partner_share",
+            "path_ratio", "line_shape_score", "optimal_transport_score"}]}`. The stage
+            of a block is an index of `"stages"`, the blocks of a stage are names.
+        """
+        return {
+            "p": self.p,
+            "num_samples": self.num_samples,
+            "total_cost": self.total_cost,
+            "blocks": [
+                {key: _plain(getattr(block, key)) for key in _BLOCK_KEYS}
+                for block in self.blocks
+            ],
+            "stages": [
+                {
+                    "blocks": list(stage.blocks),
+                    **{key: getattr(stage, key) for key in _STAGE_KEYS},
+                }
+                for stage in self.stages
+            ],
+        }
+
+    def to_json(self, **options: Any) -> str:
+        """`to_dict` as JSON; infinite numbers, which JSON lacks, become null.
+
+        Args:
+            **options: Further arguments of `json.dumps`, e.g. `indent=2`.
+        """
+        return json.dumps(_finite(self.to_dict()), allow_nan=False, **options)
+
+    def to_dataframe(self) -> Any:
+        """The numbers of the blocks as a pandas data frame, one row for each.
+
+        The quantiles have columns `displacement_0.05` and so on; numbers of a block's
+        stage have columns `stage_optimality` and so on.
+
+        Raises:
+            ImportError: If pandas is not installed.
+        """
+        pandas = require("pandas", "pandas", "dataframe", "to_dataframe()")
+        plain = self.to_dict()
+        rows = []
+        for block in plain["blocks"]:
+            stage = plain["stages"][block["stage"]]
+            quantiles = block.pop("displacement_quantiles")
+            block |= {f"displacement_{level}": q for level, q in quantiles.items()}
+            rows.append(block | {f"stage_{key}": stage[key] for key in _STAGE_KEYS})
+        return pandas.DataFrame(rows)
+
+    def __str__(self) -> str:
+        lines = [
+            f"{self.model_name}: transport of {self.num_samples} samples by "
+            f"{_counted(len(self.blocks), 'block')} in "
+            f"{_counted(len(self.stages), 'stage')}, p = {self.p:g}, "
+            f"total cost {_number(self.total_cost)}",
+            "",
+            *_table(_BLOCK_HEAD, [_block_row(block) for block in self.blocks]),
+            "",
+            f"  Against optimal transport, on {self.sample_size} samples"
+            + ("" if self.stages[0].matching.exact else " (Sinkhorn, an upper bound)"),
+            "",
+            *_table(
+                _STAGE_HEAD, [_stage_row(*item) for item in enumerate(self.stages)]
+            ),
+        ]
+        return "\n".join(lines)
+
+
+_BLOCK_HEAD = ("block", "kind", "stage", "cost", "mean ‖v‖", "‖v‖/‖x‖", "cosine")
+_STAGE_HEAD = (
+    *("stage", "blocks", "network cost", "optimal cost", "ratio", "own partner"),
+    *("path ratio", "line shape", "OT score", "Lipschitz", "inverse"),
+)
+
+
+def _block_row(block: BlockTransport) -> tuple[str, ...]:
+    numbers = (
+        block.cost,
+        block.displacement_mean,
+        block.relative_displacement,
+        block.cosine_with_previous,
+    )
+    return (block.name, block.kind, str(block.stage), *map(_number, numbers))
+
+
+def _stage_row(index: int, stage: StageTransport) -> tuple[str, ...]:
+    numbers = [
+        *(getattr(stage, key) for key in _STAGE_KEYS),
+        stage.regularity.forward.maximum,
+        stage.regularity.inverse.maximum,
+    ]
+    return (str(index), str(len(stage.blocks)), *map(_number, numbers))
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    columns = [list(column) for column in zip(head, *rows, strict=True)]
+    widths = [max(map(len, column)) for column in columns]
+    lines = []
+    for row in (head, *rows):
+        cells = [row[0].ljust(widths[0])]
+        cells += [cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True)]
+        lines.append("  " + "  ".join(cells))
+    return lines
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def _plain(value: Any) -> Any:
+    return dict(value) if isinstance(value, dict) else value
+
+
+def _finite(value: Any) -> Any:
+    """The same data with None for numbers that are not finite."""
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,161 @@
+"""What ends the build of the site: docs/hooks, on pages and tutorials made up here."""
+
+from __future__ import annotations
+
+import importlib.util
+import types
+from pathlib import Path
+
+import keras
+import pytest
+
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() != "torch", reason="says the same on every backend"
+)
+
+HOOKS = Path(__file__).parents[2] / "docs" / "hooks"
+GOOD = """<title>Home</title><link rel="canonical" href="https://example.org/">
+<h1>Home</h1><a href="https://example.org/"></a><img src="a.png" alt="What is seen">"""
+
+
+def hook(name):
+    pytest.importorskip("mkdocs")
+    spec = importlib.util.spec_from_file_location(f"hook_{name}", HOOKS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def page(url):
+    file = types.SimpleNamespace(src_uri=f"{url}.md")
+    return types.SimpleNamespace(url=url, file=file)
+
+
+def test_a_page_that_is_right():
+    checks = hook("checks")
+    assert checks.on_post_page(GOOD, page("home"), None) == GOOD
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        ('alt="What is seen"', "", "a.png has no alt text"),
+        ('alt="What is seen"', 'alt=" "', "a.png has no alt text"),
+        ("<h1>Home</h1>", "", "0 headings"),
+        ("<h1>Home</h1>", "<h1>A</h1><h1>B</h1>", "2 headings"),
+        ('src="a.png"', 'src="https://cdn.org/a.png"', "loads https://cdn.org/a.png"),
+        ("<h1>", '<script src="//cdn.org/a.js"></script><h1>', "loads //cdn.org/a.js"),
+        ("canonical", "stylesheet", "loads https://example.org/"),
+    ],
+)
+def test_a_page_that_is_not(before, after, message):
+    checks = hook("checks")
+    with pytest.raises(checks.PluginError, match=f"home.md: .*{message}"):
+        checks.on_post_page(GOOD.replace(before, after), page("home"), None)
+
+
+def test_two_pages_of_one_title():
+    checks = hook("checks")
+    checks.on_post_page(GOOD, page("home"), None)
+    with pytest.raises(checks.PluginError, match="another page has its title, 'Home'"):
+        checks.on_post_page(GOOD, page("other"), None)
+    checks.on_pre_build(None)
+    checks.on_post_page(GOOD, page("other"), None)
+
+
+def test_a_page_that_the_search_does_not_know(tmp_path):
+    checks = hook("checks")
+    config = types.SimpleNamespace(site_dir=str(tmp_path))
+    (tmp_path / "search").mkdir()
+    index = tmp_path / "search" / "search_index.json"
+    checks.on_post_page(GOOD, page("home"), None)
+    index.write_text('{"docs": [{"location": "home"}, {"location": "home#use"}]}')
+    checks.on_post_build(config)
+    index.write_text('{"docs": [{"location": "home#use"}]}')
+    with pytest.raises(checks.PluginError, match=r"\['home'\]"):
+        checks.on_post_build(config)
+
+
+TUTORIAL = """# %% [markdown]
+# # Counting
+#
+# ![One, drawn](out/one.png)
+
+# %%
+from pathlib import Path
+
+Path("out").mkdir(exist_ok=True)
+Path("out/one.png").write_bytes(b"one")
+print("seen", 1)
+
+# %%
+import sys
+
+print("a warning", file=sys.stderr)
+1 + 1
+"""
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """Builds the tutorials of a clone that has one."""
+    base = pytest.importorskip("mkdocs.config.base")
+    structure = pytest.importorskip("mkdocs.structure.files")
+    for folder in ("examples/tutorials", "keras_lap", "docs/results"):
+        (tmp_path / folder).mkdir(parents=True)
+    lines = f"site_name: clone\nhooks: [{HOOKS / 'tutorials.py'}]\n"
+    (tmp_path / "mkdocs.yml").write_text(lines)
+    config = base.load_config(str(tmp_path / "mkdocs.yml"))
+
+    class Clone:
+        script = tmp_path / "examples" / "tutorials" / "counting.py"
+        error = pytest.importorskip("mkdocs.exceptions").PluginError
+        root = tmp_path
+
+        def build(self):
+            files = config.plugins.on_files(structure.Files([]), config=config)
+            return {file.src_uri: file for file in files}
+
+        def runs(self):
+            kept = self.root / "build" / "tutorials" / "counting" / "notebook.ipynb"
+            return kept.stat().st_mtime_ns
+
+    clone = Clone()
+    clone.script.write_text(TUTORIAL)
+    return clone
+
+
+def test_a_tutorial_becomes_a_page_and_runs_again_only_when_it_must(clone):
+    files = clone.build()
+    page = files["tutorials/counting.md"].content_string
+    assert page.startswith("# Counting\n\n![One, drawn](out/one.png)\n\n```python\n")
+    assert "\nseen 1\n" in page
+    assert "\n2\n" in page
+    assert "a warning\n" not in page.replace('print("a warning', "")
+    assert files["tutorials/counting.py"].content_string == TUTORIAL
+    assert files["tutorials/out/one.png"].content_bytes == b"one"
+    first = clone.runs()
+    assert clone.build()["tutorials/counting.md"].content_string == page
+    assert clone.runs() == first
+    (clone.root / "keras_lap" / "model.py").write_text("changed = True")
+    clone.build()
+    second = clone.runs()
+    assert second > first
+    clone.script.write_text(TUTORIAL.replace("1 + 1", "1 + 2"))
+    assert "\n3\n" in clone.build()["tutorials/counting.md"].content_string
+    assert clone.runs() > second
+
+
+def test_a_tutorial_that_fails_ends_the_build_every_time(clone):
+    clone.script.write_text(TUTORIAL.replace("1 + 1", "1 / 0"))
+    for _ in range(2):
+        with pytest.raises(
+            clone.error, match=r"counting\.py: (?s:.*)ZeroDivisionError"
+        ):
+            clone.build()
+
+
+def test_a_picture_that_is_not_drawn_ends_the_build(clone):
+    clone.script.write_text(TUTORIAL.replace("(out/one.png)", "(out/two.png)"))
+    with pytest.raises(clone.error, match=r"shows out/two\.png and does not draw it"):
+        clone.build()

@@ -1,0 +1,236 @@
+"""Which sums of a `Net` are residual blocks, decided by the definition alone.
+
+    x_out = act?(x_in + r(x_in))
+
+with `x_in` unchanged (identity) or through a shortcut that changes its shape
+(projection), and `r` computed from the value of `x_in`. Everything is written as
+quantifiers over all tensors, whatever it costs.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+
+from support.graph_specs import ADDITIONS, Net, called
+
+ACTIVATIONS = (
+    "relu",
+    "tanh",
+    "linear",
+    "relu op",
+    "silu op",
+)  # a softmax is the head's
+NORMS = ("batch norm", "layer norm")
+COPIES = ("identity", "linear")
+PROJECTING = ("average", "maximum", *NORMS, *COPIES)
+
+# A tensor of the network with every nested model written out: the calls of models
+# around it, the number of its operation and its own number there.
+Key = tuple[tuple[str, ...], int, int]
+
+
+@dataclass
+class Value:
+    """One tensor of the network."""
+
+    kind: str
+    shape: tuple[int, ...]
+    inputs: list[Key]
+    options: dict
+    readers: list[Key | None] = field(default_factory=list)  # None: a nested model
+    leaves: bool = False  # is an output of its model
+
+
+@dataclass(frozen=True)
+class Block:
+    """A sum that closes a residual block, by the definition."""
+
+    kind: str
+    total: Key
+    source: Key  # x_in
+    before: Key  # x_in or its projection
+    after: Key = ((), -1, -1)
+    branch: frozenset[Key] = frozenset()  # all that r is computed from, and r
+
+
+class Truth:
+    """All that the definition says about a net.
+
+    Attributes:
+        blocks: The blocks, each after those that it is computed from.
+        outer: Blocks that hold another one on their branch, which counts instead.
+        others: Sums of two or more that close no block and are no part of another.
+    """
+
+    def __init__(self, net: Net):
+        self.values: dict[Key, Value] = {}
+        self._write_out(net, (), None)
+        self.above = {key: self._above(key) for key in self.values}
+        sums = [k for k, v in self.values.items() if v.kind in ADDITIONS]
+        whole = [key for key in sums if not self._is_part(key)]
+        options = {key: self._readings(key, self._terms(key)) for key in whole}
+        for key, value in self.values.items():
+            if value.kind == "carry":
+                (x_in,) = value.inputs
+                options[key] = [Block("layer", key, x_in, x_in)]
+        self.others = [key for key in whole if not options[key]]
+        self.blocks: list[Block] = []
+        self.outer: list[Block] = []
+        bare: set[Key] = set()
+        for key in self.values:
+            found = options.get(key, [])
+            fitting = [
+                b for b in found if not any(self._holds(b, i) for i in self.blocks)
+            ]
+            for block in (fitting or found)[:1]:
+                block = replace(block, after=self._after(block, bare))
+                if block.after == block.total and block.kind != "layer":
+                    bare.add(block.total)
+                (self.blocks if fitting else self.outer).append(block)
+
+    def _write_out(self, net: Net, path: tuple[str, ...], given: list | None) -> list:
+        """Adds the tensors of a net; returns the keys of its outputs."""
+        keys: list[list[Key]] = []
+        uses: Counter = Counter()
+        given = list(given) if given is not None else None
+        for i, op in enumerate(net.ops):
+            inputs = [keys[a][b] for a, b in op.inputs]
+            if op.kind == "input" and given is not None:
+                keys.append([given.pop(0)])
+                continue
+            if op.kind == "model":
+                inner = op.options["net"]
+                uses[inner.name] += 1
+                for key in inputs:
+                    self.values[key].readers.append(None)
+                inside = (*path, called(inner.name, uses[inner.name]))
+                keys.append(self._write_out(inner, inside, inputs))
+                continue
+            keys.append([(path, i, j) for j in range(len(net.shapes[i]))])
+            for key, shape in zip(keys[-1], net.shapes[i], strict=True):
+                self.values[key] = Value(op.kind, shape, inputs, op.options)
+            for key in inputs:
+                self.values[key].readers.append(keys[-1][0])
+        outputs = [keys[i][j] for i, j in net.outputs]
+        for key in outputs:
+            self.values[key].leaves = True
+        return outputs
+
+    def _above(self, key: Key) -> set[Key]:
+        """All tensors whose values `key` is computed from, itself included."""
+        reached, grown = {key}, True
+        while grown:
+            flowing = (k for k in reached if self.values[k].kind != "zeros")
+            new = {i for k in flowing for i in self.values[k].inputs} - reached
+            reached, grown = reached | new, bool(new)
+        return reached
+
+    def _around(self, key: Key) -> Key | None:
+        """The sum of the same model that alone reads a sum, if there is one."""
+        value = self.values[key]
+        if value.leaves or len(value.readers) != 1 or value.readers[0] is None:
+            return None
+        (reader,) = value.readers
+        adds = self.values[reader].kind in ADDITIONS
+        return reader if adds and reader[0] == key[0] else None
+
+    def _is_addition(self, key: Key) -> bool:
+        return self.values[key].kind in (*ADDITIONS, "constant")
+
+    def _opened(self, key: Key) -> list[Key]:
+        """The terms of a sum and of all sums that only it reads."""
+        terms = []
+        for term in self.values[key].inputs:
+            inner = self._is_addition(term) and self._around(term) == key
+            terms += self._opened(term) if inner else [term]
+        return terms
+
+    def _is_part(self, key: Key) -> bool:
+        """``(x + a) + b`` is one sum, unless the inner one has another shortcut."""
+        around = self._around(key)
+        if around is None:
+            return False
+        own = self._before(key)
+        siblings = {
+            self._before(term)
+            for term in self.values[around].inputs
+            if self._is_addition(term) and self._around(term) == around
+        }
+        alike = self._before(around) == own and siblings <= {own, None}
+        return own is None or alike
+
+    def _before(self, key: Key) -> Key | None:
+        """The state before a sum that is taken with all sums that only it reads."""
+        readings = self._readings(key, self._opened(key))
+        return readings[0].before if readings else None
+
+    def _terms(self, key: Key) -> list[Key]:
+        """The terms of a sum and of those that are its parts."""
+        terms = []
+        for term in self.values[key].inputs:
+            inner = self._is_addition(term) and self._around(term) == key
+            terms += self._terms(term) if inner and self._is_part(term) else [term]
+        return terms
+
+    def _readings(self, total: Key, terms: list[Key]) -> list[Block]:
+        """Every way in which a sum is ``x_in + r(x_in)``, from the earliest `x_in`."""
+        shape = self.values[total].shape
+        found = []
+        for term in dict.fromkeys(terms):
+            rest = [t for t in terms if t != term]
+            branch = frozenset().union(*(self.above[t] for t in rest))
+            copied = [s for s in (term, *self._shortcut(term, COPIES)) if s in branch]
+            if self.values[term].shape == shape and copied:
+                found.append(Block("identity", total, copied[0], term, branch=branch))
+        if found:
+            return sorted(found, key=lambda block: len(self.above[block.source]))
+        for term in dict.fromkeys(terms):
+            rest = [t for t in terms if t != term]
+            branch = frozenset().union(*(self.above[t] for t in rest))
+            # Where the shortcut and the branch part.
+            source = next((s for s in self._shortcut(term) if s in branch), None)
+            if source is None or self.values[source].shape == shape:
+                continue
+            if not any(source in self._shortcut(t) for t in rest):
+                found.append(Block("projection", total, source, term, branch=branch))
+        return found
+
+    def _shortcut(self, key: Key, kinds: tuple = PROJECTING) -> list[Key]:
+        """The tensors that `key` is a shortcut from, the nearest first."""
+        value = self.values[key]
+        linear = value.options.get("activation") is None
+        pointwise = value.kind == "dense" or (
+            value.kind == "conv" and value.options.get("size", 1) == 1
+        )
+        if value.kind in kinds or (kinds is PROJECTING and pointwise and linear):
+            (x,) = value.inputs
+            return [x, *self._shortcut(x, kinds)]
+        return []
+
+    def _holds(self, outer: Block, inner: Block) -> bool:
+        """Whether `inner` lies on the branch of `outer`."""
+        return inner.total in outer.branch and outer.source in self.above[inner.source]
+
+    def _after(self, block: Block, bare: set[Key]) -> Key:
+        """Where a block's state ends: behind the activation that alone reads the sum.
+
+        Not so in a stream of bare sums, which are states themselves, nor if the branch
+        begins with a normalisation or an activation: the next one may, too. All of it
+        is looked for in the model that holds the sum, so each use of it is the same.
+        """
+        here = block.total[0]
+        value, before = self.values[block.total], self.values[block.source]
+        early = {
+            self.values[key].kind
+            for key in before.readers
+            if key in block.branch and key[0] == here
+        }
+        bare_stream = block.before in bare and block.before[0] == here
+        pre_activated = early & {*ACTIVATIONS, *NORMS}
+        if block.kind == "layer" or value.leaves or bare_stream or pre_activated:
+            return block.total
+        (reader, *more) = value.readers
+        same = reader is not None and reader[0] == here
+        acts = same and self.values[reader].kind in ACTIVATIONS
+        return reader if acts and not more else block.total

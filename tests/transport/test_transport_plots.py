@@ -1,0 +1,214 @@
+"""Pictures by their structure: panels, artists, positions, limits and labels."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from matplotlib import image as images
+from matplotlib.figure import Figure
+from support.transports import affine_network, points, random_blocks
+
+from keras_lap import transport
+
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() != "torch", reason="no backend takes part, once is enough"
+)
+
+
+def report_of(features=2, labels=None, count=40, seed=0):
+    network = affine_network(*random_blocks(3, features, seed))
+    x = points(count, features)
+    labels = np.arange(count) % 3 if labels is None else labels
+    return transport.analyze(network, x, labels, verbose=0)
+
+
+def offsets(axis):
+    return [np.asarray(c.get_offsets()) for c in axis.collections]
+
+
+def drawn(figure, path):
+    """Whether matplotlib can really render it."""
+    figure.savefig(path)
+    return path.stat().st_size > 1000
+
+
+def test_points_of_the_plane_are_drawn_where_they_are(tmp_path):
+    report = report_of()
+    figure = transport.plot_points(report)
+    panels = figure.axes
+    titles = [axis.get_title() for axis in panels]
+    assert titles == ["before", "block0", "block1", "block2"]
+    for axis, state in zip(panels, report.stages[0].states, strict=True):
+        classes = offsets(axis)
+        assert len(classes) == 3
+        for number, found in enumerate(classes):
+            np.testing.assert_allclose(found, state[number::3], rtol=1e-6)
+        low, high = np.transpose([axis.get_xlim(), axis.get_ylim()])
+        assert np.all(state > low)
+        assert np.all(state < high)
+    assert len({axis.get_xlim() for axis in panels}) == 1
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["0", "1", "2"]
+    assert drawn(figure, tmp_path / "points.png")
+    own = transport.plot_points(report, same_scale=False, max_points=7).axes
+    assert len({axis.get_xlim() for axis in own}) == 4
+    assert sum(map(len, offsets(own[0]))) == 7
+
+
+def test_classes_differ_in_shape_and_colour():
+    axis = transport.plot_points(report_of()).axes[0]
+    colors = {tuple(c.get_facecolor()[0]) for c in axis.collections}
+    shapes = {c.get_paths()[0].vertices.tobytes() for c in axis.collections}
+    assert len(colors) == len(shapes) == 3
+
+
+def test_many_features_are_drawn_in_their_principal_components():
+    report = report_of(features=6)
+    figure = transport.plot_points(report)
+    states = report.stages[0].states
+    ends = np.concatenate([states[0], states[-1]]).astype(float)
+    # Among all planes the principal one keeps most of the spread.
+    spread = np.linalg.eigvalsh(np.cov(ends.T))
+    shown = np.concatenate(
+        [np.concatenate(offsets(figure.axes[panel])) for panel in (0, -1)]
+    )
+    kept = np.linalg.eigvalsh(np.cov(shown.T))
+    np.testing.assert_allclose(kept, spread[-2:], rtol=1e-5)
+    share = 100 * spread[-1] / spread.sum()
+    assert figure.get_supxlabel() == f"component 1 ({share:.0f} %)"
+
+
+@pytest.mark.parametrize(
+    ("labels", "groups"),
+    [
+        (np.eye(3)[np.arange(40) % 3], 3),
+        (np.linspace(0, 1, 40), 1),
+        (np.arange(40), 1),
+        (np.array(["left", "right"])[np.arange(40) % 2], 2),
+        ((np.arange(40) % 2).astype("float32")[:, None], 2),
+    ],
+)
+def test_labels_of_any_kind(labels, groups):
+    axis = transport.plot_points(report_of(labels=labels)).axes[0]
+    assert len(axis.collections) == groups
+
+
+def test_one_feature_lies_on_the_first_axis():
+    report = report_of(features=1)
+    found = np.concatenate(offsets(transport.plot_points(report).axes[0]))
+    np.testing.assert_array_equal(found[:, 1], 0)
+
+
+def test_trajectories_side_by_side(tmp_path):
+    reports = {"plain": report_of(), "least action": report_of(seed=1)}
+    figure = transport.plot_trajectories(reports, max_points=10)
+    assert [axis.get_title().split(":")[0] for axis in figure.axes] == [*reports]
+    for axis, report in zip(figure.axes, reports.values(), strict=True):
+        paths = [a.get_xydata() for a in axis.lines if a.get_linestyle() == "-"]
+        expected = np.stack([state[:10] for state in report.stages[0].states], axis=1)
+        order = np.argsort([path[0, 0] for path in paths])
+        wanted = np.argsort(expected[:, 0, 0])
+        found = np.array(paths)[order]
+        np.testing.assert_allclose(found, expected[wanted], rtol=1e-6)
+        assert f"{report.stages[0].path_ratio:.3g}" in axis.get_title()
+    assert drawn(figure, tmp_path / "paths.png")
+
+
+def test_matching_lines_lead_to_the_partners(tmp_path):
+    report = report_of()
+    (stage,) = report.stages
+    figure = transport.plot_matching(report, max_points=15)
+    network, optimal = figure.axes
+    ends = [stage.states[-1], stage.states[-1][stage.matching.partners]]
+    for axis, partners in zip((network, optimal), ends, strict=True):
+        lines = [a.get_xydata() for a in axis.lines if a.get_linestyle() == "-"]
+        assert len(lines) == 15
+        found = {tuple(np.round(line.ravel(), 4)) for line in lines}
+        expected = np.hstack([stage.states[0], partners])[:15]
+        assert found == {tuple(row) for row in np.round(expected.astype(float), 4)}
+    orange = [a for a in optimal.lines if a.get_color() == "#D55E00"]
+    assert len(orange) == np.sum(~stage.matching.own[:15]) > 0
+    assert f"{stage.network_cost:.4g}" in network.get_title()
+    assert f"{stage.optimality:.3g}" in optimal.get_title()
+    assert drawn(figure, tmp_path / "matching.png")
+
+
+def test_displacements_on_axes_of_the_user():
+    axis = Figure().add_subplot()
+    report = report_of()
+    assert transport.plot_displacements(report, ax=axis) is axis
+    medians = [b.displacement_quantiles["0.5"] for b in report.blocks]
+    np.testing.assert_array_equal(axis.lines[0].get_ydata(), medians)
+    thin = axis.collections[0].get_segments()
+    highs = [b.displacement_quantiles["0.95"] for b in report.blocks]
+    np.testing.assert_allclose([line[1, 1] for line in thin], highs)
+    assert (axis.get_xlabel(), axis.get_yscale()) == ("block", "log")
+    both = transport.plot_displacements({"a": report, "b": report_of(seed=1)})
+    texts = [text.get_text() for text in both.get_legend().get_texts()]
+    assert texts == ["a", "b"]
+    assert not set(both.lines[0].get_xdata()) & set(both.lines[1].get_xdata())
+
+
+def test_cost_of_blocks_over_epochs(tmp_path):
+    costs = np.array([[1.0, 10.0], [2.0, 0.0], [np.nan, 5.0]])
+    history = {f"transport_cost_block{k}": list(costs[:, k]) for k in range(2)}
+    for given in (history, costs):
+        axis = transport.plot_block_costs(given)
+        (mesh,) = axis.collections
+        found = mesh.get_array()
+        np.testing.assert_array_equal(found.mask, [[0, 0, 1], [0, 1, 0]])
+        np.testing.assert_array_equal(found.compressed(), [1, 2, 10, 5])
+        assert axis.get_xlim() == (0.5, 3.5)
+    assert drawn(axis.figure, tmp_path / "costs.png")
+    with pytest.raises(ValueError, match=r"it has loss\. .*TransportMonitor\(x\)"):
+        transport.plot_block_costs({"loss": [1.0]})
+    with pytest.raises(ValueError, match=r"Received: shape \(3,\)"):
+        transport.plot_block_costs([1.0, 2.0, 3.0])
+
+
+def test_a_training_on_one_page(tmp_path):
+    least = {
+        "loss": [9.0, 8.0, 7.0],
+        "multiplier": [1.0, 2.0, 3.0],
+        "task_loss": [3.0, 2.0, 1.0],
+        "transport_cost": [0.3, 0.2, 0.1],
+    }
+    plain = {"loss": [5.0, 4.0, 3.0], "transport_total_cost": [7.0, np.nan, 6.0]}
+    figure = transport.plot_training({"plain": plain, "least action": least})
+    multiplier, loss, cost = figure.axes
+    assert [list(line.get_ydata()) for line in multiplier.lines] == [[1, 2, 3]]
+    assert [list(line.get_ydata()) for line in loss.lines] == [[5, 4, 3], [3, 2, 1]]
+    assert list(cost.lines[0].get_xdata()) == [1, 3]
+    assert loss.get_yscale() == "log"
+    styles = {line.get_linestyle() for line in loss.lines}
+    assert len(styles) == 2
+    assert drawn(figure, tmp_path / "training.png")
+    assert len(transport.plot_training(least).axes[1].lines) == 1
+    with pytest.raises(ValueError, match=r"Received: \['training'\] empty"):
+        transport.plot_training({})
+
+
+def test_animation(tmp_path):
+    report, path = report_of(), tmp_path / "moves.gif"
+    transport.animate(report, path, frames_per_block=2, max_points=20)
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        assert picture.n_frames == 3 * 2 + 1
+    assert images.imread(path).std() > 1  # something is on it
+    with pytest.raises(ValueError, match=r"a \.gif or an \.mp4 file.*'moves\.avi'"):
+        transport.animate(report, "moves.avi")
+
+
+def test_mp4_without_ffmpeg(monkeypatch):
+    from matplotlib.animation import FFMpegWriter
+
+    monkeypatch.setattr(FFMpegWriter, "isAvailable", classmethod(lambda cls: False))
+    with pytest.raises(ValueError, match="apt install ffmpeg"):
+        transport.animate(report_of(), "moves.mp4")
+
+
+def test_an_unknown_stage():
+    with pytest.raises(ValueError, match=r"0 … 0, .*Received: stage=1"):
+        transport.plot_points(report_of(), stage=1)
