@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from keras_lap._checks import finite_number, whole_number
-from keras_lap.blocks.search import Selection
+from keras_lap.blocks import Selection
 from keras_lap.energies import DisplacementEnergy
 from keras_lap.training.model import LeastActionModel
 from keras_lap.transport.batches import batches

@@ -7,9 +7,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_lap.blocks.search import BlockReport, Selection, find_residual_blocks
+from keras_lap.blocks import BlockReport, Selection, find_residual_blocks
 from keras_lap.training.model import LeastActionModel
-from keras_lap.trajectory.recorder import StateRecorder
+from keras_lap.trajectory import Recorder
 
 Pair = tuple[np.ndarray, np.ndarray]
 
@@ -20,12 +20,11 @@ class _Probe(keras.Model):
     def __init__(self, network: keras.Model, report: BlockReport):
         super().__init__(autocast=False, name="transport_probe")
         self.network = network
-        self._record = StateRecorder(network, report)
+        self._record = Recorder(network, report, ["states"])
         self.built = True
 
     def call(self, inputs: Any) -> Any:
-        _, moves = self._record(inputs, training=False)
-        return moves
+        return self._record(inputs, training=False).states
 
 
 class StateReader:

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import keras_tuner
 
-from keras_lap.blocks.search import Selection
+from keras_lap.blocks import Selection
 from keras_lap.callbacks import MultiplierUpdate
 from keras_lap.training.measures import Measures
 from keras_lap.training.model import LeastActionModel
