@@ -104,7 +104,9 @@ def has_graph(operation: Any) -> bool:
         operation, (keras.Function, keras.Sequential)
     )
     return (
-        is_graph and _is_kerass(operation) and bool(getattr(operation, "inputs", None))
+        is_graph
+        and _call_is_of(operation, "models")
+        and bool(getattr(operation, "inputs", None))
     )
 
 
