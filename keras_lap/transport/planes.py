@@ -7,16 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from keras_lap._checks import refusal
+from keras_lap._drawing import COLORS
 from keras_lap.transport.report import StageTransport, TransportReport
 
-# Colours that stay apart in every kind of colour blindness: those of Okabe and Ito
-# without yellow, which is lost on white, then brown and violet.
-COLORS = (
-    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"),
-    *("#000000", "#999999", "#7F4F24", "#7B3294"),
-)
-# More shapes than ten classes need, so that colour is never alone.
-MARKERS = ("o", "^", "s", "D", "v", "P", "X", "<", ">", "*")
 # Principal components are fitted to so many points at most.
 _FITTED = 500
 
@@ -70,10 +64,8 @@ def stage_of(report: TransportReport, stage: int) -> StageTransport:
         ValueError: If there is no such stage.
     """
     if not -len(report.stages) <= stage < len(report.stages):
-        raise ValueError(
-            f"stage must be one of 0 … {len(report.stages) - 1}, the stages of the "
-            f"report. Received: stage={stage}."
-        )
+        accepted = f"be one of 0 … {len(report.stages) - 1}, the stages of the report"
+        raise refusal("stage", accepted, stage)
     return report.stages[stage]
 
 

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from keras_lap.transport.axes import Reports, grid, matplotlib, named, single
-from keras_lap.transport.planes import (
-    COLORS,
-    MARKERS,
-    classes,
-    plane_of,
-    stage_of,
+from keras_lap._drawing import (
+    BLUE,
+    VERMILION,
+    color,
+    grid,
+    label,
+    marker,
+    matplotlib,
+    single,
+    whole_ticks,
 )
+from keras_lap.transport.planes import classes, plane_of, stage_of
 from keras_lap.transport.report import TransportReport
+
+Reports = TransportReport | Mapping[str, TransportReport]
 
 
 def plot_points(
@@ -55,7 +62,7 @@ def plot_points(
     names = ("before", *chosen.blocks)
     for axis, points, name in zip(axes, panels, names, strict=True):
         _scatter(axis, report, points, max_points)
-        axis.set_title(_short(name), fontsize=8)
+        axis.set_title(label(_short(name)), fontsize=8)
         axis.tick_params(labelsize=6)
     if same_scale:
         _same_limits(axes, np.concatenate(panels))
@@ -81,7 +88,7 @@ def plot_trajectories(reports: Reports, stage: int = 0, max_points: int = 40) ->
     Raises:
         ImportError: If matplotlib is not installed.
     """
-    reports = named(reports)
+    reports = _named(reports)
     columns = 2 if len(reports) in (2, 4) else 3
     figure, axes = grid(len(reports), columns, (4.2, 3.8))
     for axis, (name, report) in zip(axes, reports.items(), strict=True):
@@ -89,11 +96,13 @@ def plot_trajectories(reports: Reports, stage: int = 0, max_points: int = 40) ->
         plane = plane_of(chosen.states)
         paths = np.stack([plane.project(s[:max_points]) for s in chosen.states])
         for number, (_, members) in enumerate(classes(report, max_points)):
-            axis.plot(*paths[:, members].transpose(2, 0, 1), lw=0.8, c=COLORS[number])
-            axis.plot(*paths[0, members].T, "o", mfc="none", ms=4, c=COLORS[number])
+            own = color(number)
+            axis.plot(*paths[:, members].transpose(2, 0, 1), lw=0.8, c=own)
+            axis.plot(*paths[0, members].T, "o", mfc="none", ms=4, c=own)
         _scatter(axis, report, paths[-1], max_points, size=18)
         axis.set(xlabel=plane.labels[0], ylabel=plane.labels[1])
-        axis.set_title(f"{name}: path ratio {chosen.path_ratio:.3g}", fontsize=10)
+        title = f"{label(name)}: path ratio {chosen.path_ratio:.3g}"
+        axis.set_title(title, fontsize=10)
     _legend(figure, axes[0])
     return figure
 
@@ -129,9 +138,9 @@ def plot_matching(report: TransportReport, stage: int = 0, max_points: int = 60)
         ),
     )
     for axis, (title, partners, own) in zip(axes, panels, strict=True):
-        for members, color in ((own, COLORS[0]), (~own, COLORS[1])):
+        for members, shade in ((own, BLUE), (~own, VERMILION)):
             lines = np.stack([before[drawn], after[partners]])[:, members]
-            axis.plot(*lines.transpose(2, 0, 1), lw=0.8, c=color)
+            axis.plot(*lines.transpose(2, 0, 1), lw=0.8, c=shade)
         axis.plot(*before[drawn].T, "o", mfc="none", ms=4, c="black", label="before")
         axis.plot(*after[partners].T, "s", ms=3, c="#777777", label="after")
         axis.set(xlabel=plane.labels[0], ylabel=plane.labels[1])
@@ -156,24 +165,23 @@ def plot_displacements(reports: Reports, ax: Any = None) -> Any:
         ImportError: If matplotlib is not installed.
     """
     axis = single(ax)
-    reports = named(reports)
+    reports = _named(reports)
     for number, (name, report) in enumerate(reports.items()):
         blocks = np.arange(len(report.blocks))
         at = blocks + 0.22 * (number - (len(reports) - 1) / 2)
         quantiles = [block.displacement_quantiles for block in report.blocks]
         table = np.array([list(levels.values()) for levels in quantiles]).T
-        color = COLORS[number % len(COLORS)]
-        axis.vlines(at, table[0], table[4], color=color, lw=1)
-        axis.vlines(at, table[1], table[3], color=color, lw=4, alpha=0.5)
-        marker = MARKERS[number % len(MARKERS)]
-        axis.plot(at, table[2], marker, ms=4, color=color, label=name)
+        style = {"color": color(number)}
+        axis.vlines(at, table[0], table[4], lw=1, **style)
+        axis.vlines(at, table[1], table[3], lw=4, alpha=0.5, **style)
+        axis.plot(at, table[2], marker(number), ms=4, label=label(name), **style)
     positive = all(b.displacement_mean > 0 for r in reports.values() for b in r.blocks)
     axis.set(
         xlabel="block",
         ylabel="displacement $\\|x_{k+1} - x_k\\|$",
         yscale="log" if positive else "linear",
     )
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    whole_ticks(axis.xaxis)
     axis.legend(
         fontsize=8,
         loc="lower center",
@@ -217,21 +225,17 @@ def animate(
     _same_limits([axis], states.reshape(-1, 2))
     axis.set(xlabel=plane.labels[0], ylabel=plane.labels[1])
     groups = [members for _, members in classes(report, max_points)]
+    name = label(report.model_name)
+    last = len(states) - 1
     with writer.saving(figure, str(path), dpi=90):
-        for position in np.linspace(
-            0, len(states) - 1, _frames(states, frames_per_block)
-        ):
-            block = min(int(position), len(states) - 2)
+        for position in np.linspace(0, last, last * max(1, frames_per_block) + 1):
+            block = min(int(position), last - 1)
             part = position - block
             points = (1 - part) * states[block] + part * states[block + 1]
             for collection, members in zip(axis.collections, groups, strict=True):
                 collection.set_offsets(points[members])
-            axis.set_title(f"{report.model_name}: state {position:.1f}", fontsize=10)
+            axis.set_title(f"{name}: state {position:.1f}", fontsize=10)
             writer.grab_frame()
-
-
-def _frames(states: np.ndarray, frames_per_block: int) -> int:
-    return (len(states) - 1) * max(1, frames_per_block) + 1
 
 
 def _writer(path: Path, fps: int) -> Any:
@@ -250,6 +254,13 @@ def _writer(path: Path, fps: int) -> Any:
     return kind(fps=fps)
 
 
+def _named(reports: Reports) -> dict[str, TransportReport]:
+    """Reports by the names they are drawn under."""
+    if isinstance(reports, TransportReport):
+        return {reports.model_name: reports}
+    return dict(reports)
+
+
 def _scatter(
     axis: Any, report: TransportReport, points: np.ndarray, count: int, size: float = 9
 ) -> None:
@@ -258,10 +269,10 @@ def _scatter(
         axis.scatter(
             *points[members].T,
             s=size,
-            color=COLORS[number],
-            marker=MARKERS[number],
+            color=color(number),
+            marker=marker(number),
             linewidths=0,
-            label=name or None,
+            label=label(name) or None,
             rasterized=True,  # as vectors, the points would make a file of megabytes
         )
 

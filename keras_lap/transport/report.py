@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import numpy as np
 
+from keras_lap._drawing import text_table
 from keras_lap._extras import require
 from keras_lap.transport.lipschitz import Regularity
 from keras_lap.transport.optimal import Matching
@@ -208,14 +209,12 @@ class TransportReport:
             f"{_counted(len(self.stages), 'stage')}, p = {self.p:g}, "
             f"total cost {_number(self.total_cost)}",
             "",
-            *_table(_BLOCK_HEAD, [_block_row(block) for block in self.blocks]),
+            *text_table(_BLOCK_HEAD, map(_block_row, self.blocks), align=">"),
             "",
             f"  Against optimal transport, on {self.sample_size} samples"
             + ("" if self.stages[0].matching.exact else " (Sinkhorn, an upper bound)"),
             "",
-            *_table(
-                _STAGE_HEAD, [_stage_row(*item) for item in enumerate(self.stages)]
-            ),
+            *text_table(_STAGE_HEAD, map(_stage_row, self.stages, count()), align=">"),
         ]
         return "\n".join(lines)
 
@@ -237,24 +236,13 @@ def _block_row(block: BlockTransport) -> tuple[str, ...]:
     return (block.name, block.kind, str(block.stage), *map(_number, numbers))
 
 
-def _stage_row(index: int, stage: StageTransport) -> tuple[str, ...]:
+def _stage_row(stage: StageTransport, index: int) -> tuple[str, ...]:
     numbers = [
         *(getattr(stage, key) for key in _STAGE_KEYS),
         stage.regularity.forward.maximum,
         stage.regularity.inverse.maximum,
     ]
     return (str(index), str(len(stage.blocks)), *map(_number, numbers))
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    columns = [list(column) for column in zip(head, *rows, strict=True)]
-    widths = [max(map(len, column)) for column in columns]
-    lines = []
-    for row in (head, *rows):
-        cells = [row[0].ljust(widths[0])]
-        cells += [cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True)]
-        lines.append("  " + "  ".join(cells))
-    return lines
 
 
 def _number(value: float | None) -> str:
