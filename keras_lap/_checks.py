@@ -82,9 +82,10 @@ def whole_number(argument: str, value: Any, minimum: int, advice: str) -> int:
     raise refusal(argument, accepted, value, advice)
 
 
-def is_whole(value: Any, minimum: float = -math.inf) -> bool:
+def is_whole(value: Any, minimum: int = 0) -> bool:
     """Whether `value` is a whole number of at least `minimum`; True is none."""
-    return is_number(value) and isinstance(value, numbers.Integral) and value >= minimum
+    integral = isinstance(value, numbers.Integral) and is_number(value)
+    return integral and int(value) >= minimum
 
 
 def is_number(value: Any) -> bool:

@@ -101,3 +101,8 @@ def text_table(
         f"{{:{align if number else '<'}{width}}}" for number, width in enumerate(widths)
     )
     return [f"  {form.format(*row)}".rstrip() for row in table]
+
+
+def counted(count: int, noun: str) -> str:
+    """A number and what it counts: 1 block, 2 blocks."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -6,7 +6,7 @@ pictures matplotlib: ``pip install "keras-lap[transport,plots]"``.
 """
 
 from keras_lap.transport.curves import plot_block_costs, plot_training
-from keras_lap.transport.lipschitz import Quotients, Regularity, regularity
+from keras_lap.transport.distances import Quotients, Regularity, regularity
 from keras_lap.transport.measure import analyze
 from keras_lap.transport.optimal import Matching, match, optimal_transport_score
 from keras_lap.transport.plots import (

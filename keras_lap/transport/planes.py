@@ -57,8 +57,10 @@ def plane_of(states: Sequence[np.ndarray]) -> Plane:
     return Plane(center, rows[:2].T, (first, second))
 
 
-def stage_of(report: TransportReport, stage: int) -> StageTransport:
-    """A stage of a report by its index.
+def stage_and_plane(
+    report: TransportReport, stage: int
+) -> tuple[StageTransport, Plane]:
+    """A stage of a report by its index, and the plane to draw it in.
 
     Raises:
         ValueError: If there is no such stage.
@@ -66,7 +68,8 @@ def stage_of(report: TransportReport, stage: int) -> StageTransport:
     if not -len(report.stages) <= stage < len(report.stages):
         accepted = f"be one of 0 … {len(report.stages) - 1}, the stages of the report"
         raise refusal("stage", accepted, stage)
-    return report.stages[stage]
+    chosen = report.stages[stage]
+    return chosen, plane_of(chosen.states)
 
 
 def classes(report: TransportReport, count: int) -> list[tuple[str, np.ndarray]]:

@@ -20,7 +20,7 @@ from keras_lap._drawing import (
     single,
     whole_ticks,
 )
-from keras_lap.transport.planes import classes, plane_of, stage_of
+from keras_lap.transport.planes import classes, stage_and_plane
 from keras_lap.transport.report import TransportReport
 
 Reports = TransportReport | Mapping[str, TransportReport]
@@ -54,8 +54,7 @@ def plot_points(
     Examples:
         >>> keras_lap.transport.plot_points(report).savefig("points.png")
     """
-    chosen = stage_of(report, stage)
-    plane = plane_of(chosen.states)
+    chosen, plane = stage_and_plane(report, stage)
     count = len(chosen.states)
     figure, axes = grid(count, math.ceil(count / math.ceil(count / 5)), (2.1, 2.2))
     panels = [plane.project(state[:max_points]) for state in chosen.states]
@@ -92,8 +91,7 @@ def plot_trajectories(reports: Reports, stage: int = 0, max_points: int = 40) ->
     columns = 2 if len(reports) in (2, 4) else 3
     figure, axes = grid(len(reports), columns, (4.2, 3.8))
     for axis, (name, report) in zip(axes, reports.items(), strict=True):
-        chosen = stage_of(report, stage)
-        plane = plane_of(chosen.states)
+        chosen, plane = stage_and_plane(report, stage)
         paths = np.stack([plane.project(s[:max_points]) for s in chosen.states])
         for number, (_, members) in enumerate(classes(report, max_points)):
             own = color(number)
@@ -123,8 +121,7 @@ def plot_matching(report: TransportReport, stage: int = 0, max_points: int = 60)
     Raises:
         ImportError: If matplotlib is not installed.
     """
-    chosen = stage_of(report, stage)
-    plane = plane_of(chosen.states)
+    chosen, plane = stage_and_plane(report, stage)
     before, after = (plane.project(chosen.states[end]) for end in (0, -1))
     drawn = np.arange(min(max_points, len(before)))
     matching = chosen.matching
@@ -217,8 +214,7 @@ def animate(
         ValueError: If the ending of `path` is neither, or no ffmpeg was found.
     """
     writer = _writer(Path(path), fps)
-    chosen = stage_of(report, stage)
-    plane = plane_of(chosen.states)
+    chosen, plane = stage_and_plane(report, stage)
     states = np.stack([plane.project(state[:max_points]) for state in chosen.states])
     figure, (axis,) = grid(1, 1, (4.4, 4.2))
     _scatter(axis, report, states[0], max_points)

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import count
 from typing import Any
 
 import numpy as np
 
-from keras_lap._drawing import text_table
+from keras_lap._drawing import counted, text_table
 from keras_lap._extras import require
-from keras_lap.transport.lipschitz import Regularity
+from keras_lap.transport.distances import Regularity
 from keras_lap.transport.optimal import Matching
-
-# Levels of the quantiles of displacement norms.
-LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 @dataclass(frozen=True)
@@ -93,7 +90,6 @@ class StageTransport:
         return self.matching.own_share
 
 
-_BLOCK_KEYS = tuple(BlockTransport.__dataclass_fields__)
 _STAGE_KEYS = (
     "network_cost",
     "optimal_cost",
@@ -162,10 +158,7 @@ class TransportReport:
             "p": self.p,
             "num_samples": self.num_samples,
             "total_cost": self.total_cost,
-            "blocks": [
-                {key: _plain(getattr(block, key)) for key in _BLOCK_KEYS}
-                for block in self.blocks
-            ],
+            "blocks": [asdict(block) for block in self.blocks],
             "stages": [
                 {
                     "blocks": list(stage.blocks),
@@ -205,8 +198,8 @@ class TransportReport:
     def __str__(self) -> str:
         lines = [
             f"{self.model_name}: transport of {self.num_samples} samples by "
-            f"{_counted(len(self.blocks), 'block')} in "
-            f"{_counted(len(self.stages), 'stage')}, p = {self.p:g}, "
+            f"{counted(len(self.blocks), 'block')} in "
+            f"{counted(len(self.stages), 'stage')}, p = {self.p:g}, "
             f"total cost {_number(self.total_cost)}",
             "",
             *text_table(_BLOCK_HEAD, map(_block_row, self.blocks), align=">"),
@@ -247,14 +240,6 @@ def _stage_row(stage: StageTransport, index: int) -> tuple[str, ...]:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
-def _plain(value: Any) -> Any:
-    return dict(value) if isinstance(value, dict) else value
 
 
 def _finite(value: Any) -> Any:
