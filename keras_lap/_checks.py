@@ -70,7 +70,7 @@ def within(argument: str, value: float, low: float, high: float, why: str) -> fl
     raise refusal(argument, f"lie between {low:g} and {high:g}", value, why)
 
 
-def whole_number(argument: str, value: Any, minimum: int, advice: str) -> int:
+def whole_number(argument: str, value: Any, minimum: int, advice: str = "") -> int:
     """Returns `value` as an int if it is a whole number of at least `minimum`.
 
     Raises:
@@ -82,7 +82,7 @@ def whole_number(argument: str, value: Any, minimum: int, advice: str) -> int:
     raise refusal(argument, accepted, value, advice)
 
 
-def is_whole(value: Any, minimum: int = 0) -> bool:
+def is_whole(value: Any, minimum: float = -math.inf) -> bool:
     """Whether `value` is a whole number of at least `minimum`; True is none."""
     integral = isinstance(value, numbers.Integral) and is_number(value)
     return integral and int(value) >= minimum
