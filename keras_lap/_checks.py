@@ -24,7 +24,7 @@ def refusal(
         error: Class of the error; a `TypeError` says of what type the value is.
     """
     plain = argument.strip("`")  # some modules write their arguments as code
-    of_type = f" of type {type(value).__name__}" if error is TypeError else ""
+    of_type = f" of type {type(value).__name__}" if issubclass(error, TypeError) else ""
     return error(
         f"{argument} must {accepted}. Received: {plain}={value!r}{of_type}. "
         f"{advice}".rstrip()

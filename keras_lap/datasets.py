@@ -192,8 +192,7 @@ def _read_sklearn(name: str, data_dir: _Folder) -> tuple[Split, Split, int]:
 def _channel_statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns mean and standard deviation of each channel, the last axis."""
     axes = tuple(range(x.ndim - 1))
-    mean = x.mean(axis=axes, dtype=np.float64)
-    std = x.std(axis=axes, dtype=np.float64)
+    mean, std = (each(axis=axes, dtype=np.float64) for each in (x.mean, x.std))
     return mean.astype(np.float32), std.astype(np.float32)
 
 

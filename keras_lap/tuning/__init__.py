@@ -6,13 +6,10 @@ KerasTuner's tuners. `write_report` writes what they found as a table and a pict
 search that was killed.
 """
 
-try:
+from keras_lap._extras import needs
+
+with needs("KerasTuner", "tuner", "keras_lap.tuning"):
     import keras_tuner as _keras_tuner  # noqa: F401
-except ImportError as error:
-    raise ImportError(
-        f"keras_lap.tuning needs KerasTuner, which cannot be imported: {error}. "
-        'Install what it needs: pip install "keras-lap[tuner]"'
-    ) from error
 
 from keras_lap.tuning.hypermodel import LeastActionHyperModel, UnworkableTrialError
 from keras_lap.tuning.processes import launch

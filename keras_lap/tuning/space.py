@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from keras_lap._checks import finite_number, is_number, whole_number
+from keras_lap._checks import finite_number, is_number, refusal, whole_number
 from keras_lap.training.multiplier import AUTO
 
 Check = Callable[[str, Any], float]
@@ -53,7 +54,7 @@ def tau(given: Any) -> Dimension:
     """The dimension of τ: at least 0, logarithmic, 0 beside a range if asked for."""
     advice = "Use 0 to keep the multiplier constant."
     if isinstance(given, tuple) and len(given) == 3 and given[0] == 0:
-        positive = _range("tau", given[1:], _number("> 0", advice), log=True)
+        positive = _range("tau", given[1:], _above(0, advice), log=True)
         # Ordered and evenly spaced by ratio, so to a tuner the choices are as a
         # logarithmic scale; four digits are enough and can be read.
         steps = np.geomspace(positive.values[0], positive.values[1], _GRID)
@@ -64,14 +65,15 @@ def tau(given: Any) -> Dimension:
             "A range is searched on a logarithmic scale, which has no 0: name 0 as a "
             "choice of its own by (0, low, high)."
         )
-        return _range("tau", given, _number("> 0", advice), log=True)
-    return dimension("tau", given, _number(">= 0", advice))
+        return _range("tau", given, _above(0, advice), log=True)
+    check = partial(finite_number, bound=">= 0", advice=advice)
+    return _dimension("tau", given, check)
 
 
 def p(given: Any) -> Dimension:
     """The dimension of the energy's exponent: above 1."""
     advice = "At 1 and below the energy has no useful gradient; 2 is kinetic energy."
-    return dimension("p", given, _number("> 1", advice))
+    return _dimension("p", given, _above(1, advice))
 
 
 def initial_multiplier(given: Any) -> Dimension:
@@ -79,19 +81,16 @@ def initial_multiplier(given: Any) -> Dimension:
     if isinstance(given, str) and given == AUTO:
         return Dimension("initial_multiplier", (AUTO,))
     advice = "Small values weigh the energy more: 1 is a start, 5 a gentler one."
-    return dimension("initial_multiplier", given, _number("> 0", advice), log=True)
+    return _dimension("initial_multiplier", given, _above(0, advice), log=True)
 
 
 def every(given: Any) -> Dimension:
     """The dimension of s: whole numbers of at least 1, logarithmic."""
-
-    def check(name: str, value: Any) -> float:
-        return whole_number(name, value, 1, "It counts optimizer steps.")
-
-    return dimension("every", given, check, log=True)
+    check = partial(whole_number, minimum=1, advice="It counts optimizer steps.")
+    return _dimension("every", given, check, log=True)
 
 
-def dimension(name: str, given: Any, check: Check, log: bool = False) -> Dimension:
+def _dimension(name: str, given: Any, check: Check, log: bool = False) -> Dimension:
     """Reads a number, a range ``(low, high)`` or a list of choices.
 
     Args:
@@ -110,10 +109,8 @@ def dimension(name: str, given: Any, check: Check, log: bool = False) -> Dimensi
         return _range(name, given, check, log)
     if isinstance(given, list):
         return _choices(name, given, check)
-    raise TypeError(
-        f"{name} must be a number, a range (low, high) or a list of choices. Received: "
-        f"{name}={given!r} of type {type(given).__name__}."
-    )
+    accepted = "be a number, a range (low, high) or a list of choices"
+    raise refusal(name, accepted, given, error=TypeError)
 
 
 def _range(name: str, given: Any, check: Check, log: bool) -> Dimension:
@@ -142,8 +139,5 @@ def _choices(name: str, given: list[Any], check: Check) -> Dimension:
     return Dimension(name, values)
 
 
-def _number(bound: str, advice: str) -> Check:
-    def check(name: str, value: Any) -> float:
-        return finite_number(name, value, bound, advice)
-
-    return check
+def _above(limit: int, advice: str) -> Check:
+    return partial(finite_number, bound=f"> {limit}", advice=advice)
