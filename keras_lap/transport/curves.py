@@ -94,15 +94,10 @@ def _positive(axis: Any) -> bool:
 
 def _named(history: Any) -> dict[str, History]:
     history = getattr(history, "history", history)
-    if isinstance(history, Mapping) and any(
-        isinstance(value, Mapping) or hasattr(value, "history")
-        for value in history.values()
-    ):
-        named: dict[str, Any] = {
-            name: getattr(part, "history", part) for name, part in history.items()
-        }
-    else:
-        named = {"training": history}
+    parts = history.values() if isinstance(history, Mapping) else ()
+    if not any(isinstance(part, Mapping) or hasattr(part, "history") for part in parts):
+        history = {"training": history}
+    named = {name: getattr(part, "history", part) for name, part in history.items()}
     if not all(named.values()):
         raise ValueError(
             "A history without epochs cannot be drawn. Received: "

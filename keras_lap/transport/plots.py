@@ -20,7 +20,7 @@ from keras_lap._drawing import (
     single,
     whole_ticks,
 )
-from keras_lap.transport.planes import classes, stage_and_plane
+from keras_lap.transport.planes import View
 from keras_lap.transport.report import TransportReport
 
 Reports = TransportReport | Mapping[str, TransportReport]
@@ -54,19 +54,18 @@ def plot_points(
     Examples:
         >>> keras_lap.transport.plot_points(report).savefig("points.png")
     """
-    chosen, plane = stage_and_plane(report, stage)
-    count = len(chosen.states)
+    view = View(report, stage, max_points)
+    count = len(view.points)
     figure, axes = grid(count, math.ceil(count / math.ceil(count / 5)), (2.1, 2.2))
-    panels = [plane.project(state[:max_points]) for state in chosen.states]
-    names = ("before", *chosen.blocks)
-    for axis, points, name in zip(axes, panels, names, strict=True):
-        _scatter(axis, report, points, max_points)
+    names = ("before", *view.stage.blocks)
+    for axis, points, name in zip(axes, view.points, names, strict=True):
+        view.scatter(axis, points)
         axis.set_title(label(_short(name)), fontsize=8)
         axis.tick_params(labelsize=6)
     if same_scale:
-        _same_limits(axes, np.concatenate(panels))
-    figure.supxlabel(plane.labels[0], fontsize=8)
-    figure.supylabel(plane.labels[1], fontsize=8)
+        _same_limits(axes, view.points)
+    figure.supxlabel(view.labels[0], fontsize=8)
+    figure.supylabel(view.labels[1], fontsize=8)
     _legend(figure, axes[0])
     return figure
 
@@ -91,16 +90,13 @@ def plot_trajectories(reports: Reports, stage: int = 0, max_points: int = 40) ->
     columns = 2 if len(reports) in (2, 4) else 3
     figure, axes = grid(len(reports), columns, (4.2, 3.8))
     for axis, (name, report) in zip(axes, reports.items(), strict=True):
-        chosen, plane = stage_and_plane(report, stage)
-        paths = np.stack([plane.project(s[:max_points]) for s in chosen.states])
-        for number, (_, members) in enumerate(classes(report, max_points)):
-            own = color(number)
-            axis.plot(*paths[:, members].transpose(2, 0, 1), lw=0.8, c=own)
-            axis.plot(*paths[0, members].T, "o", mfc="none", ms=4, c=own)
-        _scatter(axis, report, paths[-1], max_points, size=18)
-        axis.set(xlabel=plane.labels[0], ylabel=plane.labels[1])
-        title = f"{label(name)}: path ratio {chosen.path_ratio:.3g}"
-        axis.set_title(title, fontsize=10)
+        view = View(report, stage, max_points)
+        for number, (_, members) in enumerate(view.groups):
+            paths, style = view.points[:, members], {"c": color(number)}
+            axis.plot(*paths.transpose(2, 0, 1), lw=0.8, **style)
+            axis.plot(*paths[0].T, "o", mfc="none", ms=4, **style)
+        view.scatter(axis, view.points[-1], size=18)
+        view.frame(axis, f"{label(name)}: path ratio {view.stage.path_ratio:.3g}")
     _legend(figure, axes[0])
     return figure
 
@@ -121,28 +117,24 @@ def plot_matching(report: TransportReport, stage: int = 0, max_points: int = 60)
     Raises:
         ImportError: If matplotlib is not installed.
     """
-    chosen, plane = stage_and_plane(report, stage)
-    before, after = (plane.project(chosen.states[end]) for end in (0, -1))
-    drawn = np.arange(min(max_points, len(before)))
-    matching = chosen.matching
+    view = View(report, stage)
+    matching = view.stage.matching
+    after, before = view.points[-1], view.points[0, :max_points]
+    drawn = np.arange(len(before))
     figure, axes = grid(2, 2, (4.2, 3.8))
+    ratio = f"{matching.optimal_cost:.4g} (ratio {matching.optimality:.3g})"
     panels = (
-        (f"network: {chosen.network_cost:.4g}", drawn, np.ones(len(drawn), bool)),
-        (
-            f"optimal: {chosen.optimal_cost:.4g} (ratio {chosen.optimality:.3g})",
-            matching.partners[drawn],
-            matching.own[drawn],
-        ),
+        (f"network: {matching.network_cost:.4g}", drawn, np.ones(len(drawn), bool)),
+        (f"optimal: {ratio}", matching.partners[drawn], matching.own[drawn]),
     )
     for axis, (title, partners, own) in zip(axes, panels, strict=True):
         for members, shade in ((own, BLUE), (~own, VERMILION)):
-            lines = np.stack([before[drawn], after[partners]])[:, members]
+            lines = np.stack([before, after[partners]])[:, members]
             axis.plot(*lines.transpose(2, 0, 1), lw=0.8, c=shade)
-        axis.plot(*before[drawn].T, "o", mfc="none", ms=4, c="black", label="before")
+        axis.plot(*before.T, "o", mfc="none", ms=4, c="black", label="before")
         axis.plot(*after[partners].T, "s", ms=3, c="#777777", label="after")
-        axis.set(xlabel=plane.labels[0], ylabel=plane.labels[1])
-        axis.set_title(title, fontsize=10)
-    _same_limits(axes, np.concatenate([before[drawn], after]))
+        view.frame(axis, title)
+    _same_limits(axes, np.concatenate([before, after]))
     _legend(figure, axes[0])
     return figure
 
@@ -173,19 +165,11 @@ def plot_displacements(reports: Reports, ax: Any = None) -> Any:
         axis.vlines(at, table[1], table[3], lw=4, alpha=0.5, **style)
         axis.plot(at, table[2], marker(number), ms=4, label=label(name), **style)
     positive = all(b.displacement_mean > 0 for r in reports.values() for b in r.blocks)
-    axis.set(
-        xlabel="block",
-        ylabel="displacement $\\|x_{k+1} - x_k\\|$",
-        yscale="log" if positive else "linear",
-    )
+    axis.set(xlabel="block", ylabel="displacement $\\|x_{k+1} - x_k\\|$")
+    axis.set_yscale("log" if positive else "linear")
     whole_ticks(axis.xaxis)
-    axis.legend(
-        fontsize=8,
-        loc="lower center",
-        bbox_to_anchor=(0.5, 1.0),
-        ncols=2,
-        frameon=False,
-    )
+    above = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0)}
+    axis.legend(fontsize=8, ncols=2, frameon=False, **above)
     return axis
 
 
@@ -214,23 +198,20 @@ def animate(
         ValueError: If the ending of `path` is neither, or no ffmpeg was found.
     """
     writer = _writer(Path(path), fps)
-    chosen, plane = stage_and_plane(report, stage)
-    states = np.stack([plane.project(state[:max_points]) for state in chosen.states])
+    view = View(report, stage, max_points)
     figure, (axis,) = grid(1, 1, (4.4, 4.2))
-    _scatter(axis, report, states[0], max_points)
-    _same_limits([axis], states.reshape(-1, 2))
-    axis.set(xlabel=plane.labels[0], ylabel=plane.labels[1])
-    groups = [members for _, members in classes(report, max_points)]
-    name = label(report.model_name)
-    last = len(states) - 1
+    view.scatter(axis, view.points[0])
+    _same_limits([axis], view.points)
+    last = len(view.points) - 1
     with writer.saving(figure, str(path), dpi=90):
         for position in np.linspace(0, last, last * max(1, frames_per_block) + 1):
             block = min(int(position), last - 1)
             part = position - block
-            points = (1 - part) * states[block] + part * states[block + 1]
-            for collection, members in zip(axis.collections, groups, strict=True):
-                collection.set_offsets(points[members])
-            axis.set_title(f"{name}: state {position:.1f}", fontsize=10)
+            before, after = view.points[block : block + 2]
+            points = (1 - part) * before + part * after
+            for dots, (_, members) in zip(axis.collections, view.groups, strict=True):
+                dots.set_offsets(points[members])
+            view.frame(axis, f"{label(report.model_name)}: state {position:.1f}")
             writer.grab_frame()
 
 
@@ -257,24 +238,9 @@ def _named(reports: Reports) -> dict[str, TransportReport]:
     return dict(reports)
 
 
-def _scatter(
-    axis: Any, report: TransportReport, points: np.ndarray, count: int, size: float = 9
-) -> None:
-    """One collection for each class."""
-    for number, (name, members) in enumerate(classes(report, count)):
-        axis.scatter(
-            *points[members].T,
-            s=size,
-            color=color(number),
-            marker=marker(number),
-            linewidths=0,
-            label=label(name) or None,
-            rasterized=True,  # as vectors, the points would make a file of megabytes
-        )
-
-
 def _same_limits(axes: list[Any], points: np.ndarray) -> None:
-    """One scale for all panels, on which all points `(n, 2)` are seen."""
+    """One scale for all panels, on which all points `(..., 2)` are seen."""
+    points = points.reshape(-1, 2)
     margin = 0.05 * np.ptp(points, axis=0) + 1e-6
     low, high = points.min(axis=0) - margin, points.max(axis=0) + margin
     for axis in axes:
