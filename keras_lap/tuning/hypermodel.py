@@ -123,7 +123,11 @@ class LeastActionHyperModel(keras_tuner.HyperModel):
         before = {known.name for known in hp.space}
         network = self._network.build(hp)
         added = {known.name for known in hp.space} - before
-        self._check_names(added)
+        if taken := sorted(added & {each.name for each in self.dimensions}):
+            raise FatalValueError(
+                "build(hp) has hyperparameters of its own under names that the search "
+                f"needs. Received: {', '.join(taken)}. Give them other names."
+            )
         values = {each.name: each.declare(hp) for each in self.dimensions}
         if not isinstance(network, keras.Model):
             accepted = "return a keras.Model with residual blocks"
@@ -163,14 +167,6 @@ class LeastActionHyperModel(keras_tuner.HyperModel):
         own = copy.deepcopy(self._callbacks)
         kwargs["callbacks"] = [guard, update, *own, *callbacks]
         return self._network.fit(hp, model, *args, **kwargs)
-
-    def _check_names(self, added: set[str]) -> None:
-        taken = sorted(added & {each.name for each in self.dimensions})
-        if taken:
-            raise FatalValueError(
-                "build(hp) has hyperparameters of its own under names that the search "
-                f"needs. Received: {', '.join(taken)}. Give them other names."
-            )
 
     def _warn_if_incomparable(self, names: Iterable[str]) -> None:
         found = [name for name in names if name in _INCOMPARABLE]
@@ -289,5 +285,6 @@ def _chosen(values: dict[str, Any], *names: str) -> dict[str, Any]:
     return {name: values[name] for name in names if name in values}
 
 
-def _text(values: dict[str, float]) -> str:
-    return ", ".join(f"{name} = {value:g}" for name, value in values.items())
+def _text(values: dict[str, Any]) -> str:
+    shown = {k: v if isinstance(v, str) else f"{v:g}" for k, v in values.items()}
+    return ", ".join(f"{name} = {value}" for name, value in shown.items())

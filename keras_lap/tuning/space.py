@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -24,15 +24,15 @@ class Dimension:
 
     Attributes:
         name: Its name in the search.
-        values: The single value or all choices; of a range, its two ends.
-        is_range: Whether everything between the two values may be taken.
-        log: Whether a range is searched on a logarithmic scale.
+        kind: The method of `keras_tuner.HyperParameters` that adds it.
+        values: What this method takes: one value, all choices, or the ends of a range.
+        options: By which keywords.
     """
 
     name: str
+    kind: str
     values: tuple[Any, ...]
-    is_range: bool = False
-    log: bool = False
+    options: dict[str, Any] = field(default_factory=dict)
 
     def declare(self, hp: Any) -> Any:
         """Adds the hyperparameter to a search space and returns its value there.
@@ -40,14 +40,7 @@ class Dimension:
         Args:
             hp: `keras_tuner.HyperParameters`.
         """
-        if self.is_range:
-            whole = isinstance(self.values[0], int)
-            kind = hp.Int if whole else hp.Float
-            scale = "log" if self.log else "linear"
-            return kind(self.name, *self.values, sampling=scale)
-        if len(self.values) == 1:
-            return hp.Fixed(self.name, self.values[0])
-        return hp.Choice(self.name, list(self.values), ordered=True)
+        return getattr(hp, self.kind)(self.name, *self.values, **self.options)
 
 
 def tau(given: Any) -> Dimension:
@@ -57,9 +50,10 @@ def tau(given: Any) -> Dimension:
         positive = _range("tau", given[1:], _above(0, advice), log=True)
         # Ordered and evenly spaced by ratio, so to a tuner the choices are as a
         # logarithmic scale; four digits are enough and can be read.
-        steps = np.geomspace(positive.values[0], positive.values[1], _GRID)
+        low, high = positive.values
+        steps = np.geomspace(low, high, _GRID)
         rounded = {float(f"{step:.4g}") for step in steps[1:-1]}
-        return Dimension("tau", (0.0, *sorted({*positive.values, *rounded})))
+        return _one_of("tau", {0.0, low, high, *rounded})
     if isinstance(given, tuple) and len(given) == 2:
         advice = (
             "A range is searched on a logarithmic scale, which has no 0: name 0 as a "
@@ -79,7 +73,7 @@ def p(given: Any) -> Dimension:
 def initial_multiplier(given: Any) -> Dimension:
     """The dimension of λ_0: above 0, logarithmic; or `"auto"`, fixed."""
     if isinstance(given, str) and given == AUTO:
-        return Dimension("initial_multiplier", (AUTO,))
+        return Dimension("initial_multiplier", "Fixed", (AUTO,))
     advice = "Small values weigh the energy more: 1 is a start, 5 a gentler one."
     return _dimension("initial_multiplier", given, _above(0, advice), log=True)
 
@@ -104,11 +98,17 @@ def _dimension(name: str, given: Any, check: Check, log: bool = False) -> Dimens
         TypeError: If `given` is none of the three.
     """
     if is_number(given):
-        return Dimension(name, (check(name, given),))
+        return Dimension(name, "Fixed", (check(name, given),))
     if isinstance(given, tuple):
         return _range(name, given, check, log)
     if isinstance(given, list):
-        return _choices(name, given, check)
+        values = {check(name, value) for value in given}
+        if not given or len(values) < len(given):
+            raise ValueError(
+                f"The choices of {name} must be one or more different numbers. "
+                f"Received: {name}={given!r}."
+            )
+        return _one_of(name, values)
     accepted = "be a number, a range (low, high) or a list of choices"
     raise refusal(name, accepted, given, error=TypeError)
 
@@ -126,17 +126,15 @@ def _range(name: str, given: Any, check: Check, log: bool) -> Dimension:
             f"The range of {name} is empty. Received: {name}={given!r}. Accepted: "
             f"{accepted} with low < high. Pass a single number to fix it."
         )
-    return Dimension(name, (low, high), is_range=True, log=log)
+    kind = "Int" if isinstance(low, int) else "Float"
+    options = {"sampling": "log" if log else "linear"}
+    return Dimension(name, kind, (low, high), options)
 
 
-def _choices(name: str, given: list[Any], check: Check) -> Dimension:
-    values = tuple(sorted({check(name, value) for value in given}))
-    if len(values) < len(given) or not given:
-        raise ValueError(
-            f"The choices of {name} must be one or more different numbers. Received: "
-            f"{name}={given!r}."
-        )
-    return Dimension(name, values)
+def _one_of(name: str, values: set[float]) -> Dimension:
+    if len(values) == 1:
+        return Dimension(name, "Fixed", tuple(values))
+    return Dimension(name, "Choice", (sorted(values),), {"ordered": True})
 
 
 def _above(limit: int, advice: str) -> Check:
