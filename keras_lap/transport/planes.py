@@ -15,7 +15,7 @@ from keras_lap.transport.report import TransportReport
 _FITTED = 500
 
 
-class View:
+class Projection:
     """A stage of a report, the points of its states seen in one plane.
 
     Args:
@@ -97,7 +97,7 @@ def _plane(
 
 
 def _classes(labels: np.ndarray | None, count: int) -> list[tuple[str, np.ndarray]]:
-    """The first points by class; see `View`.
+    """The first points by class; see `Projection`.
 
     Labels that are not whole numbers or names of at most ten classes are not used.
     """

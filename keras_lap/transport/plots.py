@@ -20,7 +20,7 @@ from keras_lap._drawing import (
     single,
     whole_ticks,
 )
-from keras_lap.transport.planes import View
+from keras_lap.transport.planes import Projection
 from keras_lap.transport.report import TransportReport
 
 Reports = TransportReport | Mapping[str, TransportReport]
@@ -54,18 +54,18 @@ def plot_points(
     Examples:
         >>> keras_lap.transport.plot_points(report).savefig("points.png")
     """
-    view = View(report, stage, max_points)
-    count = len(view.points)
+    seen = Projection(report, stage, max_points)
+    count = len(seen.points)
     figure, axes = grid(count, math.ceil(count / math.ceil(count / 5)), (2.1, 2.2))
-    names = ("before", *view.stage.blocks)
-    for axis, points, name in zip(axes, view.points, names, strict=True):
-        view.scatter(axis, points)
+    names = ("before", *seen.stage.blocks)
+    for axis, points, name in zip(axes, seen.points, names, strict=True):
+        seen.scatter(axis, points)
         axis.set_title(label(_short(name)), fontsize=8)
         axis.tick_params(labelsize=6)
     if same_scale:
-        _same_limits(axes, view.points)
-    figure.supxlabel(view.labels[0], fontsize=8)
-    figure.supylabel(view.labels[1], fontsize=8)
+        _same_limits(axes, seen.points)
+    figure.supxlabel(seen.labels[0], fontsize=8)
+    figure.supylabel(seen.labels[1], fontsize=8)
     _legend(figure, axes[0])
     return figure
 
@@ -90,13 +90,13 @@ def plot_trajectories(reports: Reports, stage: int = 0, max_points: int = 40) ->
     columns = 2 if len(reports) in (2, 4) else 3
     figure, axes = grid(len(reports), columns, (4.2, 3.8))
     for axis, (name, report) in zip(axes, reports.items(), strict=True):
-        view = View(report, stage, max_points)
-        for number, (_, members) in enumerate(view.groups):
-            paths, style = view.points[:, members], {"c": color(number)}
+        seen = Projection(report, stage, max_points)
+        for number, (_, members) in enumerate(seen.groups):
+            paths, style = seen.points[:, members], {"c": color(number)}
             axis.plot(*paths.transpose(2, 0, 1), lw=0.8, **style)
             axis.plot(*paths[0].T, "o", mfc="none", ms=4, **style)
-        view.scatter(axis, view.points[-1], size=18)
-        view.frame(axis, f"{label(name)}: path ratio {view.stage.path_ratio:.3g}")
+        seen.scatter(axis, seen.points[-1], size=18)
+        seen.frame(axis, f"{label(name)}: path ratio {seen.stage.path_ratio:.3g}")
     _legend(figure, axes[0])
     return figure
 
@@ -117,9 +117,9 @@ def plot_matching(report: TransportReport, stage: int = 0, max_points: int = 60)
     Raises:
         ImportError: If matplotlib is not installed.
     """
-    view = View(report, stage)
-    matching = view.stage.matching
-    after, before = view.points[-1], view.points[0, :max_points]
+    seen = Projection(report, stage)
+    matching = seen.stage.matching
+    after, before = seen.points[-1], seen.points[0, :max_points]
     drawn = np.arange(len(before))
     figure, axes = grid(2, 2, (4.2, 3.8))
     ratio = f"{matching.optimal_cost:.4g} (ratio {matching.optimality:.3g})"
@@ -133,7 +133,7 @@ def plot_matching(report: TransportReport, stage: int = 0, max_points: int = 60)
             axis.plot(*lines.transpose(2, 0, 1), lw=0.8, c=shade)
         axis.plot(*before.T, "o", mfc="none", ms=4, c="black", label="before")
         axis.plot(*after[partners].T, "s", ms=3, c="#777777", label="after")
-        view.frame(axis, title)
+        seen.frame(axis, title)
     _same_limits(axes, np.concatenate([before, after]))
     _legend(figure, axes[0])
     return figure
@@ -198,20 +198,20 @@ def animate(
         ValueError: If the ending of `path` is neither, or no ffmpeg was found.
     """
     writer = _writer(Path(path), fps)
-    view = View(report, stage, max_points)
+    seen = Projection(report, stage, max_points)
     figure, (axis,) = grid(1, 1, (4.4, 4.2))
-    view.scatter(axis, view.points[0])
-    _same_limits([axis], view.points)
-    last = len(view.points) - 1
+    seen.scatter(axis, seen.points[0])
+    _same_limits([axis], seen.points)
+    last = len(seen.points) - 1
     with writer.saving(figure, str(path), dpi=90):
         for position in np.linspace(0, last, last * max(1, frames_per_block) + 1):
             block = min(int(position), last - 1)
             part = position - block
-            before, after = view.points[block : block + 2]
+            before, after = seen.points[block : block + 2]
             points = (1 - part) * before + part * after
-            for dots, (_, members) in zip(axis.collections, view.groups, strict=True):
+            for dots, (_, members) in zip(axis.collections, seen.groups, strict=True):
                 dots.set_offsets(points[members])
-            view.frame(axis, f"{label(report.model_name)}: state {position:.1f}")
+            seen.frame(axis, f"{label(report.model_name)}: state {position:.1f}")
             writer.grab_frame()
 
 
