@@ -1,19 +1,38 @@
 """Which parts of a network move its data.
 
 In goes a built model, out comes a `BlockReport`: its residual blocks in forward order,
-and what was left out and why. Used by all that record, train, measure or draw blocks.
+where each was found, and what was left out and why. Used by all that record, train,
+measure, cut or draw blocks; `Call`, `Graph`, `Tensor` and `View` are for recorders.
 """
 
+from keras_lap.blocks.find import find_residual_blocks
+from keras_lap.blocks.graph import Call, Graph, Tensor
 from keras_lap.blocks.picture import plot_blocks
-from keras_lap.blocks.report import BlockReport, ResidualBlock, Skipped
-from keras_lap.blocks.search import find_residual_blocks
+from keras_lap.blocks.report import (
+    BlockReport,
+    FoundBlock,
+    ResidualBlock,
+    Skipped,
+    require_blocks,
+)
 from keras_lap.blocks.selection import Selection
+from keras_lap.blocks.tracing import layers_below
+from keras_lap.blocks.views import View, view, why_hidden
 
 __all__ = [
     "BlockReport",
+    "Call",
+    "FoundBlock",
+    "Graph",
     "ResidualBlock",
     "Selection",
     "Skipped",
+    "Tensor",
+    "View",
     "find_residual_blocks",
+    "layers_below",
     "plot_blocks",
+    "require_blocks",
+    "view",
+    "why_hidden",
 ]

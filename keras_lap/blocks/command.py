@@ -26,8 +26,8 @@ from typing import Any
 
 import keras
 
+from keras_lap.blocks.find import find_residual_blocks
 from keras_lap.blocks.picture import plot_blocks
-from keras_lap.blocks.search import find_residual_blocks
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

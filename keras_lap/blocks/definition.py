@@ -1,156 +1,169 @@
-"""When is a sum in a graph the end of a residual block?
+"""When is a sum in a graph the end of a residual block, and a layer a block as a whole?
 
 ``x_out = act?(x_in + r(x_in))``: `x_in` reaches the sum unchanged, or through a
-shortcut that only changes its shape, and the rest of the sum depends on `x_in`.
+shortcut that only changes its shape, and the rest of the sum depends on `x_in`. A layer
+is a block if such sums carry one of its inputs to an output.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from keras_lap.blocks.graph import Graph, Node, Tensor, is_addition
-from keras_lap.blocks.opening import flows
-from keras_lap.blocks.operations import (
-    NORMALIZATION,
-    is_activation,
-    shortcut_sources,
-    unaltered,
+from keras_lap.blocks.graph import (
+    ACTIVATION,
+    COPY,
+    KEEPS_STATE,
+    LAYER,
+    MIXES,
+    MODEL,
+    NORM,
+    OWN,
+    PROJECTS,
+    SUM,
+    Call,
+    Graph,
+    Tensor,
+    flows,
 )
 
 Kind = Literal["identity", "projection", "layer"]
 
+PARALLEL = "sums parallel branches: no input is a shortcut past the others"
+ALL_SHORTCUTS = "sums parallel branches: all of them look like shortcuts"
+KEEPS_THE_SHAPE = "its shortcut is a layer that keeps the shape, so no state reaches it"
+BROADCASTS = "the sum broadcasts its shortcut from {} to {}"
+
 
 @dataclass(frozen=True, eq=False)
-class Merge:
-    """Where the two states of one residual block are found in a graph.
+class Residual:
+    """A sum as ``x_in + r(x_in)``: the states of one residual block in a graph.
 
     Attributes:
         kind: What the shortcut is.
-        shortcut: The state before: `x_in`, or its projection.
+        before: The state before: `x_in`, or its projection.
         source: `x_in` itself.
-        output: The state after: the sum, or the activation of the sum.
+        after: The state after: the sum, or the activation of the sum.
         branches: Tensors of the graph that add up to the displacement; empty if there
             are none, or more than it takes to subtract one state from the other.
-        later: The same sum read with a later one of its terms as the state before.
+        later: The same sum with a later one of its terms as the state before.
     """
 
     kind: Kind
-    shortcut: Tensor
+    before: Tensor
     source: Tensor
-    output: Tensor
+    after: Tensor
     branches: tuple[Tensor, ...] = ()
-    later: Iterator[Merge] = field(default_factory=lambda: iter(()))
-
-    @property
-    def tensors(self) -> tuple[Tensor, ...]:
-        """The parts of the displacement, else the states before and after."""
-        return self.branches or (self.shortcut, self.output)
+    later: tuple[Residual, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class Sum:
-    """A node that returns a sum, perhaps activated.
+    """A call that returns a sum, perhaps activated.
 
     Attributes:
-        node: The call.
+        call: The call.
         terms: The tensors that are added up, or that its layer computes them from.
         unchanged: Those of them that are terms as they are.
     """
 
-    node: Node
-    terms: list[Tensor]
-    unchanged: list[Tensor]
+    call: Call
+    terms: Sequence[Tensor]
+    unchanged: Sequence[Tensor]
 
 
-def find_sum(graph: Graph, node: Node, inner: Graph | None) -> Sum | None:
-    """Reads a node as a sum of two terms or more.
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """What the definition says of a sum: the block that it closes, or why none."""
+
+    residual: Residual | None
+    reason: str = ""
+
+
+def find_sum(call: Call) -> Sum | None:
+    """A call as a sum of two terms or more.
 
     Args:
-        graph: The graph that holds `node`.
-        node: Any node of it.
-        inner: The graph inside the node's operation, if it has one.
+        call: Any call.
 
     Returns:
         The sum of an addition, ``x + a + b`` being one sum of three; that of a layer
-        which adds up its inputs; None for anything else.
+        which adds up its inputs; None for anything else, and for a part of a sum.
     """
-    if len(node.inputs) < 2:
+    if len(call.inputs) < 2 or MODEL in call.roles or _is_part(call):
         return None
-    if is_addition(node.operation):
-        terms = _terms(graph, node, lambda part: is_part(graph, part))
-        return Sum(node, terms, terms)
-    if inner is None:
-        return None
-    closing = inner.producer(inner.outputs[0])
-    if closing is not None and is_activation(closing.operation):
-        closing = inner.producer(closing.inputs[0])
-    if closing is None or not is_addition(closing.operation):
-        return None
+    if SUM in call.roles:
+        terms = _terms(call, _is_part)
+        return Sum(call, terms, terms)
+    unchanged = _added_up(call, call.inside) if call.inside else []
+    return Sum(call, call.inputs, unchanged) if unchanged else None
+
+
+def _added_up(call: Call, inside: Graph) -> list[Tensor]:
+    """The inputs of a layer that are terms of a sum which it returns."""
+    closing = inside.outputs[0].producer
+    if closing is not None and ACTIVATION in closing.roles:
+        closing = closing.inputs[0].producer
+    if closing is None or SUM not in closing.roles:
+        return []
     unchanged = []
-    for outer, source in zip(node.inputs, inner.inputs, strict=True):
+    for outer, source in zip(call.inputs, inside.inputs, strict=True):
         rest = [term for term in closing.inputs if term is not source]
         # If the rest comes from it within the layer, the layer is a block, not a sum.
         if len(rest) < len(closing.inputs) and not any(
-            flows(inner, source, term) for term in rest
+            flows(source, term) for term in rest
         ):
             unchanged.append(outer)
-    return Sum(node, list(node.inputs), unchanged) if unchanged else None
+    return unchanged
 
 
-def is_part(graph: Graph, node: Node) -> bool:
-    """Whether an addition is only a part of the sum that alone reads it.
+def _is_part(call: Call) -> bool:
+    """Whether an addition is only a part of the sum that alone takes it.
 
     ``(x + a(x)) + b(x)`` is one sum; in ``(y + b(y)) + x`` the inner one is a block of
     its own, for its state before is another.
     """
-    whole = _enclosing_sum(graph, node)
+    whole = _enclosing_sum(call)
     if whole is None:
         return False
-    own = _before(graph, node)
+    own = _state_before(call)
     if own is None:
         return True
-    parts = (graph.producer(tensor) for tensor in whole.inputs)
+    parts = (tensor.producer for tensor in whole.inputs)
     states = [
-        _before(graph, part)
+        _state_before(part)
         for part in parts
-        if part is not None and _enclosing_sum(graph, part) is whole
+        if part is not None and _enclosing_sum(part) is whole
     ]
     same = all(state is None or state is own for state in states)
-    return same and _before(graph, whole) is own
+    return same and _state_before(whole) is own
 
 
-def _before(graph: Graph, node: Node) -> Tensor | None:
-    """The state before an addition, taken with all additions that it alone reads."""
-    attempts = _shortcuts(graph, _flat_sum(graph, node))
-    return next((how[1] for how in attempts if not isinstance(how, str)), None)
+def _state_before(call: Call) -> Tensor | None:
+    """The state before an addition, taken with all additions that it alone takes."""
+    terms = _terms(call, lambda part: _enclosing_sum(part) is not None)
+    found, _ = _candidates(Sum(call, terms, terms))
+    return found[0][1] if found else None
 
 
-def _enclosing_sum(graph: Graph, node: Node) -> Node | None:
-    """The addition that alone reads the result of an addition and goes on with it."""
-    total = node.outputs[0]
-    consumers = graph.consumers(total)
-    if not is_addition(node.operation) or len(consumers) != 1:
+def _enclosing_sum(call: Call) -> Call | None:
+    """The addition that alone takes the result of an addition and goes on with it."""
+    total = call.outputs[0]
+    if SUM not in call.roles or len(total.consumers) != 1:
         return None
-    (consumer,) = consumers
-    inside_it = is_addition(consumer.operation) and len(consumer.inputs) > 1
-    return consumer if inside_it and not graph.is_output(total) else None
+    (consumer,) = total.consumers
+    within = SUM in consumer.roles and len(consumer.inputs) > 1
+    return consumer if within and not total.leaves else None
 
 
-def _flat_sum(graph: Graph, node: Node) -> Sum:
-    """An addition with the terms of every addition that it alone reads."""
-    terms = _terms(graph, node, lambda part: _enclosing_sum(graph, part) is not None)
-    return Sum(node, terms, terms)
-
-
-def _terms(graph: Graph, node: Node, opens: Callable[[Node], bool]) -> list[Tensor]:
+def _terms(call: Call, opens: Callable[[Call], bool]) -> list[Tensor]:
     """The terms of an addition, those of the additions it opens in their places."""
     terms: list[Tensor] = []
-    stack = list(node.inputs[::-1])
+    stack = list(call.inputs[::-1])
     while stack:
         tensor = stack.pop()
-        part = graph.producer(tensor)
+        part = tensor.producer
         if part is not None and opens(part):
             stack.extend(part.inputs[::-1])
         else:
@@ -158,136 +171,224 @@ def _terms(graph: Graph, node: Node, opens: Callable[[Node], bool]) -> list[Tens
     return terms
 
 
-def find_merge(graph: Graph, found: Sum, streams: set[int]) -> Merge | str:
+def judge(total: Sum, bare: set[Tensor]) -> Verdict:
     """Decides whether a sum closes a residual block.
 
     Args:
-        graph: The graph that holds the sum.
-        found: The sum.
-        streams: Ids of the sums that closed a block without an activation, so far;
-            extended by this one if it does so too.
+        total: The sum.
+        bare: The sums that closed a block without an activation, so far; extended by
+            this one if it does so too.
 
     Returns:
-        The merge, or the reason why it is not one.
+        The block, or the reason why there is none.
     """
-    attempts = _shortcuts(graph, found)
-    reason = ""
-    for how in attempts:
-        if isinstance(how, str):
-            reason = reason or how
-            continue
-        merge = _as_merge(graph, found, streams, *how)
-        if merge.output is found.node.outputs[0]:
-            streams.add(id(merge.output))
-        readings = (rest for rest in attempts if not isinstance(rest, str))
-        later = (_as_merge(graph, found, streams, *rest) for rest in readings)
-        return replace(merge, later=later)
-    return reason or "sums parallel branches: no input is a shortcut past the others"
+    found, reasons = _candidates(total)
+    if not found:
+        return Verdict(None, [*reasons, PARALLEL][0])
+    first, *later = (_residual(total, bare, *candidate) for candidate in found)
+    if first.after is total.call.outputs[0]:
+        bare.add(first.after)
+    return Verdict(replace(first, later=tuple(later)))
 
 
-def _as_merge(
-    graph: Graph,
-    found: Sum,
-    streams: set[int],
-    kind: Kind,
-    shortcut: Tensor,
-    source: Tensor,
-) -> Merge:
-    total = found.node.outputs[0]
-    rest = [term for term in found.terms if term is not shortcut]
-    raw = id(shortcut) in streams or _starts_with_activation(graph, source, rest)
-    output = total if raw else _activated(graph, total)
-    plain = output is total and is_addition(found.node.operation)
-    branches = _others(found.node, shortcut) if plain else ()
-    return Merge(kind, shortcut, source, output, branches)
+def _residual(
+    total: Sum, bare: set[Tensor], kind: Kind, before: Tensor, source: Tensor
+) -> Residual:
+    result = total.call.outputs[0]
+    rest = [term for term in total.terms if term is not before]
+    is_state = before in bare or _starts_with_activation(source, rest)
+    after = result if is_state else _activated(result)
+    plain = after is result and SUM in total.call.roles
+    branches = _others(total.call, before) if plain else ()
+    return Residual(kind, before, source, after, branches)
 
 
-def _shortcuts(graph: Graph, found: Sum) -> Iterator[tuple[Kind, Tensor, Tensor] | str]:
-    """Readings of a sum as a block: kind, state before, and where that comes from.
+def _candidates(total: Sum) -> tuple[list[tuple[Kind, Tensor, Tensor]], list[str]]:
+    """Every way to read a sum as a block: kind, state before, where that comes from.
 
-    If several of its terms are states of the others, the earliest comes first. A
-    reason stands for what looks like a reading and is none.
+    If several of its terms are states of the others, the earliest comes first. Also the
+    reasons why what looks like one is none.
     """
-    shape = tuple(found.node.outputs[0].shape)
+    shape = total.call.outputs[0].shape
 
-    def others_use(tensor: Tensor, source: Tensor) -> bool:
-        rest = (term for term in found.terms if term is not tensor)
-        return any(flows(graph, source, term) for term in rest)
+    def others_use(term: Tensor, source: Tensor) -> bool:
+        rest = (other for other in total.terms if other is not term)
+        return any(flows(source, other) for other in rest)
 
-    unchanged = list({id(tensor): tensor for tensor in found.unchanged}.values())
-    is_identity = False
-
-    def age(tensor: Tensor) -> int:
-        return min(graph.position(copy) for copy in unaltered(graph, tensor))
-
-    for tensor in sorted(unchanged, key=age):
-        copies = unaltered(graph, tensor)
-        source = next((t for t in copies if others_use(tensor, t)), None)
-        if source is not None and tuple(tensor.shape) == shape:
-            is_identity = True
-            yield "identity", tensor, source
+    found: list[tuple[Kind, Tensor, Tensor]] = []
+    reasons = []
+    unchanged = list(dict.fromkeys(total.unchanged))
+    for term in sorted(unchanged, key=lambda t: min(s.position for s in _copies(t))):
+        source = next((s for s in _copies(term) if others_use(term, s)), None)
+        if source is not None and term.shape == shape:
+            found.append(("identity", term, source))
         elif source is not None:
-            yield f"the sum broadcasts its shortcut from {tensor.shape} to {shape}"
-    if is_identity:
-        return
-    chains = [list(shortcut_sources(graph, term)) for term in found.terms]
-    for tensor in unchanged:
-        sources = shortcut_sources(graph, tensor)
-        source = next((s for s in sources if others_use(tensor, s)), None)
-        if source is not None:
-            yield _projection(tensor, source, chains)
+            reasons.append(BROADCASTS.format(term.shape, shape))
+    if found:
+        return found, reasons
+    chains = [list(_shortcut(term)) for term in total.terms]
+    for term in unchanged:
+        source = next((s for s in _shortcut(term) if others_use(term, s)), None)
+        if source is None:
+            continue
+        if sum(source in chain for chain in chains) > 1:
+            reasons.append(ALL_SHORTCUTS)
+        elif term.shape == source.shape:
+            reasons.append(KEEPS_THE_SHAPE)
+        else:
+            found.append(("projection", term, source))
+    return found, reasons
 
 
-def _projection(
-    tensor: Tensor, source: Tensor, chains: list[list[Tensor]]
-) -> tuple[Kind, Tensor, Tensor] | str:
-    """Decides whether a chain of shortcut layers from `source` is a projection."""
-    if sum(any(t is source for t in chain) for chain in chains) > 1:
-        return "sums parallel branches: all of them look like shortcuts"
-    if tuple(tensor.shape) == tuple(source.shape):
-        return "its shortcut is a layer that keeps the shape, so no state reaches it"
-    return "projection", tensor, source
+def _copies(tensor: Tensor) -> Iterator[Tensor]:
+    """The tensor, and those that it is a mere copy of."""
+    yield tensor
+    while (call := tensor.producer) and COPY in call.roles and len(call.inputs) == 1:
+        (tensor,) = call.inputs
+        yield tensor
 
 
-def _activated(graph: Graph, total: Tensor) -> Tensor:
-    """The activation of a sum if nothing else reads the sum, else the sum."""
-    consumers = graph.consumers(total)
-    if len(consumers) != 1 or graph.is_output(total):
+def _shortcut(tensor: Tensor) -> Iterator[Tensor]:
+    """Tensors from which `tensor` comes through shortcut layers alone."""
+    while (call := tensor.producer) and _may_project(call):
+        (tensor,) = call.inputs
+        yield tensor
+
+
+def _may_project(call: Call) -> bool:
+    """Whether a call may lie on a projection; a model may that is a chain of such."""
+    if len(call.inputs) != 1:
+        return False
+    if MODEL in call.roles and call.inside is not None:
+        (source,) = call.inside.inputs
+        return source in _shortcut(call.inside.outputs[0])
+    return PROJECTS in call.roles
+
+
+def _activated(total: Tensor) -> Tensor:
+    """The activation of a sum if nothing else takes the sum, else the sum."""
+    if len(total.consumers) != 1 or total.leaves:
         return total
-    (node,) = consumers
-    return node.outputs[0] if is_activation(node.operation) else total
+    (call,) = total.consumers
+    return call.outputs[0] if ACTIVATION in call.roles else total
 
 
-def _starts_with_activation(graph: Graph, source: Tensor, rest: list[Tensor]) -> bool:
+def _starts_with_activation(source: Tensor, rest: list[Tensor]) -> bool:
     """Whether a branch of a state begins by normalising or activating it.
 
     In such a pre-activation network the states are the sums themselves, and an
-    activation after the last of them belongs to the head. Other readers of the state,
+    activation after the last of them belongs to the head. Other consumers of the state,
     such as a head of its own, say nothing about the block.
     """
     return any(
-        flows(graph, node.outputs[0], term)
-        for node in graph.consumers(source)
-        if is_activation(node.operation) or isinstance(node.operation, NORMALIZATION)
+        flows(call.outputs[0], term)
+        for call in source.consumers
+        if ACTIVATION in call.roles or NORM in call.roles
         for term in rest
     )
 
 
-def _others(node: Node, shortcut: Tensor) -> tuple[Tensor, ...]:
+def _others(call: Call, before: Tensor) -> tuple[Tensor, ...]:
     """The other terms of an addition, whose own sum then is ``x_out − x_in``.
 
     None if there are more than two, one is broadcast, or the shortcut is no term itself
     but that of an addition which is; that one may add a constant, which is no tensor.
     """
-    terms = list(node.inputs)
-    places = [place for place, term in enumerate(terms) if term is shortcut]
-    if not places:
+    terms = list(call.inputs)
+    if before not in terms:
         return ()
-    del terms[places[0]]  # and no other: ``x + x`` moves x by x
-    return few(terms, shortcut)
+    terms.remove(before)  # once and no more: ``x + x`` moves x by x
+    return _few(terms, before)
 
 
-def few(branches: list[Tensor], state: Tensor) -> tuple[Tensor, ...]:
+def _few(branches: list[Tensor], state: Tensor) -> tuple[Tensor, ...]:
     """The branches, if adding them up costs no more than subtracting two states."""
-    alike = all(tuple(each.shape) == tuple(state.shape) for each in branches)
+    alike = all(each.shape == state.shape for each in branches)
     return tuple(branches) if alike and len(branches) <= 2 else ()
+
+
+def between(residual: Residual, total: Call) -> list[Call]:
+    """The calls between the source of a block and its sum, past the shortcut."""
+    oldest = residual.source.position
+    stack = [tensor for tensor in total.inputs if tensor is not residual.before]
+    found: dict[int, Call] = {}
+    while stack:
+        call = stack.pop().producer
+        if call is not None and call.index > oldest and call.index not in found:
+            found[call.index] = call
+            stack += [t for t in call.inputs if t is not residual.before]
+    return [found[index] for index in sorted(found)]
+
+
+@dataclass(frozen=True, eq=False)
+class Carried:
+    """A state that a layer carries from an input to an output by residual sums.
+
+    Attributes:
+        source: Index of the input.
+        result: Index of the output.
+        passed: The sums between them, the first one first.
+        branches: What they add to the state; empty where their sum is not the
+            displacement.
+    """
+
+    source: int
+    result: int
+    passed: tuple[Residual, ...]
+    branches: tuple[Tensor, ...] = ()
+
+
+def find_carried(inside: Graph, sums: Mapping[Tensor, Residual]) -> Carried | None:
+    """Follows the shortcuts inside a layer from its outputs back to an input.
+
+    Args:
+        inside: The graph inside the layer.
+        sums: Its residual sums, by their results.
+
+    Returns:
+        The first output that comes from an input by residual sums alone, normalised or
+        activated after them at the most; None if there is none.
+    """
+    for result, tensor in enumerate(inside.outputs):
+        passed: list[Residual] = []
+        while True:
+            if passed and tensor in inside.inputs:
+                source = inside.inputs.index(tensor)
+                carried = Carried(source, result, tuple(passed[::-1]))
+                return replace(carried, branches=_added(inside, carried))
+            if tensor in sums:
+                passed.append(sums[tensor])
+                tensor = passed[-1].source
+            elif (call := tensor.producer) and _keeps_state(call):
+                (tensor,) = call.inputs
+            else:
+                break
+    return None
+
+
+def _keeps_state(call: Call) -> bool:
+    """Whether a call after a sum still hands on the state: norm, act, constant."""
+    if len(call.inputs) != 1:
+        return False
+    if KEEPS_STATE in call.roles:
+        return True
+    # A norm of one's own: it keeps the shape, and mixes the features by no weights.
+    return (
+        LAYER in call.roles
+        and OWN in call.roles
+        and call.inside is not None
+        and call.keeps_shape
+        and not any(MIXES in step.roles for step in call.inside.calls)
+    )
+
+
+def _added(inside: Graph, carried: Carried) -> tuple[Tensor, ...]:
+    """What sums in a row add to a state, if nothing else changes it on the way."""
+    state = inside.inputs[carried.source]
+    branches: list[Tensor] = []
+    for residual in carried.passed:
+        if residual.before is not state or not residual.branches:
+            return ()
+        state = residual.after
+        branches += residual.branches
+    return _few(branches, state) if state is inside.outputs[carried.result] else ()

@@ -1,267 +1,217 @@
-"""The graph of a Keras model, as plain nodes and tensors.
+"""A network as plain data: calls of operations, and the tensors between them.
 
-Keras has no public way to read which operation made a tensor from which others,
-so everything here that starts with an underscore (``_keras_history``,
-``_inbound_nodes``) and ``node.arguments`` stays in this one module. Checked on
-Keras 3.15.1; ``tests/blocks/test_graph.py`` fails when a later version changes them.
+Nothing here knows Keras: `reading` makes these from a network, and a test may make them
+by hand. What follows, definition and search, is a function of this data alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import heapq
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
-import keras
+Shape = tuple[int | None, ...]
 
-Tensor: TypeAlias = keras.KerasTensor
+# The roles that an operation can play on the way of a state; see `operations`.
+SUM = "sum"  # adds up its inputs
+COPY = "copy"  # hands its input on unchanged
+NORM = "norm"  # one of Keras's normalisations
+ACTIVATION = "activation"  # works on each number by itself
+PROJECTS = "projects"  # may lie on a shortcut that changes the shape
+KEEPS_STATE = "keeps state"  # after it, the state is still the same one
+MIXES = "mixes"  # mixes the features of a state by weights, or may do so
+SHAPE_ONLY = "shape only"  # takes its inputs for their shapes alone
+LAYER = "layer"  # is a layer, so that what it takes and returns can be seen
+MODEL = "model"  # a model that is a graph itself
+OWN = "own"  # a layer whose call is not Keras's: only looking inside tells what it does
+DECLARED = "declared"  # its class says that it is a residual block as a whole
 
 
-@dataclass(frozen=True)
-class Node:
-    """One call of one operation: the same layer called twice makes two nodes.
-
-    Two nodes are equal if they are the same call, though they were read apart.
+class Tensor:
+    """A value in a graph, equal to itself alone.
 
     Attributes:
-        operation: The layer, model or ``keras.ops`` operation that was called.
-        label: The operation's name; that of its class for a ``keras.ops`` operation in
-            a layer's `call`, which Keras names anew each time it is looked into.
-        use: 0 for the first call with this label in this graph, 1 for the next.
-        index: Position of the node in its graph.
-        call: Which call of the operation this is in time, from 0; where the graph is
-            that of a layer's `call`, counted from the beginning of that.
-        inputs: Tensors that went in, positional and keyword ones alike.
-        outputs: Tensors that came out.
-        arguments: Keras's record of how the inputs were passed.
+        shape: `(batch, ...)` with None for unknown sizes.
+        symbol: What it was read from.
+        producer: The call that makes it; None for an input of its graph, and for a
+            value made from no input.
+        consumers: The calls that take it as an input.
+        leaves: Whether it is one of the outputs of its graph.
     """
 
-    operation: keras.Operation
-    label: str = field(compare=False)
-    use: int
-    index: int = field(compare=False)
-    call: int = field(compare=False)
-    opened: bool = field(compare=False)
-    inputs: tuple[Tensor, ...] = field(compare=False)
-    outputs: tuple[Tensor, ...] = field(compare=False)
-    arguments: Any = field(compare=False)
+    def __init__(self, shape: Shape, symbol: Any = None):
+        self.shape = tuple(shape)
+        self.symbol = symbol
+        self.producer: Call | None = None
+        self.consumers: list[Call] = []
+        self.leaves = False
 
     @property
-    def name(self) -> str:
+    def position(self) -> int:
+        """Index of the call that makes it; −1 for an input of the graph."""
+        return -1 if self.producer is None else self.producer.index
+
+
+@dataclass(eq=False)
+class Call:
+    """One call of one operation: the same layer called twice makes two.
+
+    Attributes:
+        operation: The layer, model or function that is called.
+        label: The operation's name; that of its class for a function in a layer's
+            `call`, which Keras names anew each time it is looked into.
+        roles: What the operation can be; see above.
+        inputs: Tensors that go in, positional and keyword ones alike.
+        outputs: Tensors that come out.
+        path: The calls around the graph that holds it, the outermost first.
+        use: 0 for the first call with this label in this graph, 1 for the next.
+        index: Its position in its graph; below a closed call, among the layers there.
+        inside: The graph of the operation, whose inputs and outputs stand for those of
+            the call, one for one; None if there is none, or it is closed.
+        closed: Why it cannot be looked into; empty if it can, or need not be.
+        parts: The layers below a closed call; it is not known which of them it calls.
+        is_part: Whether it is one of these, and stands for all calls of that layer.
+        has_state: Whether it has weights, or layers of its own.
+        in_call: Whether it lies in the graph of a `call`, not in that of a model.
+        recomputes: Whether it is computed anew for the gradient, so that nothing inside
+            is kept.
+        arguments: What it was called with, to call it again.
+        paths: Where each input is within ``(args, kwargs)``.
+        number: Which call of its layer this is in time, within the `call` around it.
+        count: How many calls of its layer there are in that.
+        hidden: Why nothing of it can be seen while the `call` around it runs.
+    """
+
+    operation: Any
+    label: str
+    roles: frozenset[str] = frozenset()
+    inputs: tuple[Tensor, ...] = ()
+    outputs: tuple[Tensor, ...] = ()
+    path: tuple[Call, ...] = ()
+    use: int = 0
+    index: int = 0
+    inside: Graph | None = None
+    closed: str = ""
+    parts: tuple[Call, ...] = ()
+    is_part: bool = False
+    has_state: bool = False
+    in_call: bool = False
+    recomputes: bool = False
+    arguments: Any = None
+    paths: Sequence[tuple] = ()
+    number: int | None = None
+    count: int | None = None
+    hidden: str = ""
+
+    @property
+    def step(self) -> str:
         """The label, with ``#2``, ``#3``, … for later calls."""
-        return self.exact_name if self.use else self.label
+        return self.numbered if self.use else self.label
 
     @property
-    def exact_name(self) -> str:
+    def numbered(self) -> str:
         """The label with the number of the call, ``#1`` for the first."""
         return f"{self.label}#{self.use + 1}"
 
-    def call_arguments(self, values: dict[int, Any]) -> tuple[tuple, dict]:
-        """The arguments of this call with each tensor replaced by its value.
-
-        Args:
-            values: The value of each input tensor, by the tensor's ``id``.
-
-        Returns:
-            Positional and keyword arguments, ready to call the operation with.
-        """
-        return self.arguments.fill_in(values)
+    @property
+    def name(self) -> str:
+        """The step after the steps of the calls around it."""
+        return "/".join(call.step for call in (*self.path, self))
 
     @property
-    def argument_paths(self) -> list[tuple]:
-        """Where each input is within ``(args, kwargs)``, in the order of `inputs`."""
-        return tensor_paths(self.arguments.args, self.arguments.kwargs)
+    def exact_name(self) -> str:
+        """A name for this one call, which a saved model keeps.
+
+        The name with the number of every call; within a layer's `call`, where layers
+        are often named by Keras and anew each time, the position instead: ``@3``; and
+        ``~3`` for a layer below a closed call.
+        """
+        steps: list[str] = []
+        within = False
+        for call in (*self.path, self):
+            if not call.is_part:
+                within = within or call.in_call
+                steps.append(f"@{call.index}" if within else call.numbered)
+        return "/".join([*steps, f"~{self.index}"] if self.is_part else steps)
+
+    @property
+    def keeps_shape(self) -> bool:
+        """Whether an output has the shape of one of the inputs."""
+        shapes = {tensor.shape for tensor in self.inputs}
+        return any(tensor.shape in shapes for tensor in self.outputs)
 
 
-def tensor_paths(args: Any, kwargs: Any) -> list[tuple]:
-    """The paths of all symbolic tensors within ``(args, kwargs)``."""
-    flat = keras.tree.flatten_with_path((args, kwargs))
-    return [path for path, leaf in flat if isinstance(leaf, keras.KerasTensor)]
-
-
-@dataclass(frozen=True)
-class Opened:
-    """How the graph inside a layer's `call` came about.
+@dataclass(eq=False)
+class Graph:
+    """The calls between some inputs and outputs, in forward order.
 
     Attributes:
-        paths: Where each input of the graph is within ``(args, kwargs)`` of the call.
-        earlier: How often each layer had been called before, by the layer's `id`.
-        calls: How often each layer was called in it, by the layer's `id`.
-        unknown: The sizes that stand in for unknown ones, which `Graph.shape` shows
-            as None: of the batch, and of others.
+        calls: Every call, each after those that it takes its inputs from.
+        inputs: The tensors at which the graph begins.
+        outputs: The tensors at which it ends.
+        is_call: Whether it is what a `call` does, and not the graph of a model.
+        paths: In that case, where each input is within ``(args, kwargs)`` of the call.
         training: The graph of the same call with ``training=True``; None if it takes
             no such argument, was given one, or does not run with it.
     """
 
-    paths: list[tuple]
-    earlier: dict[int, int]
-    calls: dict[int, int]
-    unknown: tuple[int | None, int | None]
-    training: Graph | None = None
+    calls: list[Call]
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+    is_call: bool = False
+    paths: Sequence[tuple] = ()
+    training: Graph | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        for call in self.calls:
+            for tensor in call.outputs:
+                tensor.producer = call
+            for tensor in call.inputs:
+                tensor.consumers.append(call)
+        for tensor in self.outputs:
+            tensor.leaves = True
 
 
-class Graph:
-    """The nodes between a model's inputs and outputs, in forward order.
+def every_call(graph: Graph | None) -> Iterator[Call]:
+    """Every call in a graph, each before those inside it."""
+    for call in graph.calls if graph else ():
+        yield call
+        yield from every_call(call.inside)
+        yield from call.parts
 
-    Args:
-        inputs: Symbolic tensors at which the graph begins.
-        outputs: Symbolic tensors at which it ends.
-        opened: Given if the graph is that of a layer's `call`.
 
-    Attributes:
-        nodes: Every node, each after the nodes it takes its inputs from.
-        inputs: The tensors at which the graph begins.
-        outputs: The tensors at which it ends.
-        opened: How the graph came about, if it is that of a layer's `call`.
-        insides: What was found inside the nodes' operations; see `_opening.inside`.
-        sizes: What the sizes of its tensors were measured to be, if they were.
+def flows(source: Tensor, tensor: Tensor) -> bool:
+    """Whether the value of `source` is used to compute `tensor` (true for itself).
+
+    An operation that only reads the shape of an input passes no value on, nor does a
+    layer whose inside shows that; one that cannot be opened is taken to do so. Only
+    calls after `source` are visited, so the cost is the length of the branch between
+    the two and not the depth of the network; and the oldest first, which lie nearest
+    to `source` if that is used again and again along the way.
     """
-
-    def __init__(
-        self,
-        inputs: list[Tensor],
-        outputs: list[Tensor],
-        opened: Opened | None = None,
-    ):
-        self.insides: dict[Node, Any] = {}
-        self.sizes: Any = None
-        self.inputs = inputs
-        self.outputs = outputs
-        self.opened = opened
-        self.nodes = _forward_order(inputs, outputs, opened)
-        self._producer: dict[int, int] = {}
-        self._consumers: dict[int, list[Node]] = {}
-        for index, node in enumerate(self.nodes):
-            for tensor in node.outputs:
-                self._producer[id(tensor)] = index
-            for tensor in node.inputs:
-                self._consumers.setdefault(id(tensor), []).append(node)
-
-    @classmethod
-    def of(cls, model: keras.Model) -> Graph:
-        """The graph of a model for which `has_graph` is true."""
-        return cls(list(model.inputs), list(model.outputs))
-
-    def position(self, tensor: Tensor) -> int:
-        """Index of the node that makes `tensor`; −1 for an input of the graph."""
-        return self._producer.get(id(tensor), -1)
-
-    def producer(self, tensor: Tensor) -> Node | None:
-        """The node that makes `tensor`; None for an input of the graph."""
-        position = self.position(tensor)
-        return self.nodes[position] if position >= 0 else None
-
-    def consumers(self, tensor: Tensor) -> list[Node]:
-        """The nodes that take `tensor` as an input."""
-        return self._consumers.get(id(tensor), [])
-
-    def shape(self, tensor: Tensor) -> tuple[int | None, ...]:
-        """The shape of a tensor with None for unknown sizes."""
-        batch, other = self.opened.unknown if self.opened else (None, None)
-        return tuple(
-            None if size == (other if axis else batch) else size
-            for axis, size in enumerate(tensor.shape)
-        )
-
-    def is_output(self, tensor: Tensor) -> bool:
-        """Whether `tensor` is one of the graph's outputs."""
-        return any(tensor is output for output in self.outputs)
-
-
-def has_graph(operation: keras.Operation) -> bool:
-    """Whether `operation` is a Functional or Sequential model that is its graph.
-
-    A model whose class overrides ``call`` may do anything, whatever graph it was
-    built from, so it has none here; nor has a Sequential that is not built yet.
-    """
-    if not isinstance(operation, keras.Model):
-        return False
-    if not isinstance(operation, (keras.Function, keras.Sequential)):
-        return False
-    own_call = type(operation).call.__module__.startswith("keras.src.models.")
-    return own_call and bool(getattr(operation, "inputs", None))
-
-
-def keeps_shape(node: Node) -> bool:
-    """Whether an output of a node has the shape of one of its inputs."""
-    shapes = {tuple(tensor.shape) for tensor in node.inputs}
-    return any(tuple(tensor.shape) in shapes for tensor in node.outputs)
-
-
-def structure(model: keras.Model) -> tuple[Any, Any]:
-    """The symbolic inputs and outputs of a model's own graph, as it nests them.
-
-    A Sequential has ``input`` and ``output`` only once it was called elsewhere, and
-    then they are those of that call.
-    """
-    if isinstance(model, keras.Sequential):
-        return model.inputs[0], model.outputs[0]
-    return model.input, model.output
-
-
-def is_addition(operation: keras.Operation) -> bool:
-    """Whether `operation` sums its inputs: ``layers.Add`` or ``x + y``."""
-    return isinstance(operation, keras.layers.Add) or is_op(operation, "numpy", "Add")
-
-
-def is_op(operation: keras.Operation, module: str, *names: str) -> bool:
-    """Whether `operation` is the node that a ``keras.ops`` function makes.
-
-    Args:
-        operation: Any operation of a graph.
-        module: The part of ``keras.ops`` it stems from, e.g. ``"numpy"``, ``"nn"``.
-        *names: Accepted class names, e.g. ``"Add"`` for ``keras.ops.add``.
-    """
-    kind = type(operation)
-    return kind.__module__ == f"keras.src.ops.{module}" and kind.__name__ in names
-
-
-def _forward_order(
-    inputs: list[Tensor], outputs: list[Tensor], opened: Opened | None
-) -> list[Node]:
-    """Nodes between `inputs` and `outputs`, parents first, without recursion."""
-    earlier = opened.earlier if opened else {}
-    ordered: list[Node] = []
-    uses: dict[Any, int] = {}
-    done = {id(tensor) for tensor in inputs}
-    stack: list[tuple[Tensor, bool]] = [(tensor, False) for tensor in outputs[::-1]]
-    while stack:
-        tensor, parents_done = stack.pop()
-        if id(tensor) in done:
+    oldest = source.position
+    heap, seen = [(tensor.position, 0, tensor)], {tensor}
+    while heap:
+        position, _, current = heapq.heappop(heap)
+        if current is source:
+            return True
+        if position <= oldest:
             continue
-        history = getattr(tensor, "_keras_history", None)
-        if history is None or history.operation is None:
-            done.add(id(tensor))  # an input, or a value made from no input
-            continue
-        operation = history.operation
-        raw = operation._inbound_nodes[history.node_index]
-        if not parents_done:
-            stack.append((tensor, True))
-            stack.extend((parent, False) for parent in _pending(raw, done))
-            continue
-        label: str = operation.name
-        counted: Any = id(operation)
-        if opened and not isinstance(operation, keras.Layer):
-            counted = label = type(operation).__name__.lower()
-        use = uses.get(counted, 0)
-        uses[counted] = use + 1
-        ordered.append(
-            Node(
-                operation,
-                label,
-                use,
-                len(ordered),
-                history.node_index - earlier.get(id(operation), 0),
-                opened is not None,
-                tuple(raw.input_tensors),
-                tuple(raw.outputs),
-                raw.arguments,
-            )
-        )
-        done.update(id(output) for output in raw.outputs)
-    return ordered
+        for used in _used(current):
+            if used not in seen:
+                seen.add(used)
+                heapq.heappush(heap, (used.position, len(seen), used))
+    return False
 
 
-def _pending(raw: Any, done: set[int]) -> Iterator[Tensor]:
-    """Inputs of a Keras node that are not visited yet, last one first."""
-    return (tensor for tensor in reversed(raw.input_tensors) if id(tensor) not in done)
+def _used(tensor: Tensor) -> Sequence[Tensor]:
+    """The inputs of the call that makes `tensor` whose values it uses for it."""
+    call = tensor.producer
+    if call is None or SHAPE_ONLY in call.roles:
+        return ()
+    if call.inside is None:
+        return call.inputs
+    output = call.inside.outputs[call.outputs.index(tensor)]
+    pairs = zip(call.inputs, call.inside.inputs, strict=True)
+    return [outer for outer, inner in pairs if flows(inner, output)]

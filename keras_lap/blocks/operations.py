@@ -1,14 +1,12 @@
-"""What operations can be on the way of a state: shortcut, activation, norm."""
+"""Which operation can play which role on the way of a state."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import Any
 
 import keras
 
-from keras_lap.blocks.graph import Graph, Node, Tensor, has_graph, is_op, keeps_shape
-from keras_lap.blocks.opening import inside, is_openable
-from keras_lap.blocks.symbolic import CannotOpen
+from keras_lap.blocks import graph as roles
 
 _POOLING = tuple(
     getattr(keras.layers, f"{mode}Pooling{rank}D")
@@ -17,7 +15,7 @@ _POOLING = tuple(
 )
 # Padding makes the windows of a pooling fit.
 _PADDING = tuple(getattr(keras.layers, f"ZeroPadding{rank}D") for rank in (1, 2, 3))
-NORMALIZATION = (
+_NORMALIZATION = (
     keras.layers.BatchNormalization,
     keras.layers.GroupNormalization,
     keras.layers.LayerNormalization,
@@ -31,109 +29,91 @@ _ACTIVATION = (
     keras.layers.PReLU,
     keras.layers.ReLU,
 )
-_ACTIVATION_OPS = [
-    "Celu",
-    "Elu",
-    "Gelu",
-    "HardSilu",
-    "HardTanh",
-    "LeakyRelu",
-    "Relu",
-    "Relu6",
-    "Selu",
-    "Sigmoid",
-    "Silu",
-    "Softplus",
-    "Tanh",
-]
+_NONE: frozenset[str] = frozenset()
+_ACTIVATES = frozenset({roles.ACTIVATION, roles.KEEPS_STATE})
+_KEEPS = frozenset({roles.KEEPS_STATE})
+_MIXES = frozenset({roles.MIXES})
+_SHAPE = frozenset({roles.SHAPE_ONLY})
+# Of the operations that functions of `keras.ops` are, by the names of their classes.
+_FUNCTIONS: dict[str, frozenset[str]] = {
+    "Add": frozenset({roles.SUM, roles.KEEPS_STATE}),
+    **dict.fromkeys(["Cast", "Divide", "Multiply", "Reshape", "Subtract"], _KEEPS),
+    **dict.fromkeys(["Dot", "Einsum", "Matmul", "Tensordot"], _MIXES),
+    # They take a tensor for its shape and leave its values alone.
+    **dict.fromkeys(["FullLike", "OnesLike", "ZerosLike"], _SHAPE),
+    **dict.fromkeys(
+        ["Celu", "Elu", "Gelu", "HardSilu", "HardTanh", "LeakyRelu", "Relu", "Relu6"],
+        _ACTIVATES,
+    ),
+    **dict.fromkeys(["Selu", "Sigmoid", "Silu", "Softplus", "Tanh"], _ACTIVATES),
+}
 
 
-def shortcut_sources(graph: Graph, tensor: Tensor) -> Iterator[Tensor]:
-    """Tensors from which `tensor` comes through shortcut layers alone."""
-    node = graph.producer(tensor)
-    while node is not None and _keeps_to_shortcut(graph, node):
-        yield node.inputs[0]
-        node = graph.producer(node.inputs[0])
+def roles_of(operation: keras.Operation) -> frozenset[str]:
+    """All roles that an operation can play; see `keras_lap.blocks.graph`."""
+    kind = type(operation)
+    if not isinstance(operation, keras.Layer):
+        kerass = kind.__module__.startswith("keras.")
+        return _FUNCTIONS.get(kind.__name__, _NONE) if kerass else _NONE
+    found = {roles.LAYER, roles.MIXES, *_of_layer(operation)}
+    if has_graph(operation):
+        found.add(roles.MODEL)
+    if not _call_is_of(operation, "layers"):
+        found.add(roles.OWN)
+    if getattr(kind, "is_residual_block", False):
+        found.add(roles.DECLARED)
+    return frozenset(found)
 
 
-def unaltered(graph: Graph, tensor: Tensor) -> Iterator[Tensor]:
-    """The tensor, and those that it is a mere copy of."""
-    yield tensor
-    node = graph.producer(tensor)
-    while node is not None and _is_copy(node.operation):
-        yield node.inputs[0]
-        node = graph.producer(node.inputs[0])
-
-
-def _is_copy(operation: keras.Operation) -> bool:
-    linear = isinstance(operation, keras.layers.Activation) and _is_linear(operation)
-    return isinstance(operation, keras.layers.Identity) or linear
-
-
-def _keeps_to_shortcut(graph: Graph, node: Node) -> bool:
-    """Whether a layer may lie on a projection: 1×1 convolution, pooling, norm.
-
-    A nested model may that is a chain of such layers.
-    """
-    layer = node.operation
-    if len(node.inputs) != 1:
-        return False
-    if has_graph(layer):
-        inner = inside(graph, node)
-        assert inner is not None
-        chain = shortcut_sources(inner, inner.outputs[0])
-        return any(tensor is inner.inputs[0] for tensor in chain)
-    if isinstance(layer, _CONVOLUTION):
-        return set(layer.kernel_size) == {1} and _is_linear(layer)
-    if isinstance(layer, keras.layers.Dense):
-        return _is_linear(layer)
-    allowed = _POOLING + _PADDING + NORMALIZATION
-    return _is_copy(layer) or isinstance(layer, allowed)
+def _of_layer(layer: keras.Layer) -> set[str]:
+    """What a layer of one of Keras's classes does to a state."""
+    if isinstance(layer, keras.layers.Add):
+        return {roles.SUM}
+    if isinstance(layer, _NORMALIZATION):
+        return {roles.NORM, roles.KEEPS_STATE, roles.PROJECTS}
+    if isinstance(layer, keras.layers.Identity):
+        return {roles.COPY, roles.KEEPS_STATE, roles.PROJECTS}
+    if isinstance(layer, keras.layers.Dropout):
+        return {roles.KEEPS_STATE}
+    if isinstance(layer, keras.layers.Activation):
+        if layer.activation is keras.activations.softmax:
+            return set()  # the head's: it normalises over classes and moves no state
+        copies = {roles.COPY, roles.PROJECTS} if _is_linear(layer) else set()
+        return copies | _ACTIVATES
+    if isinstance(layer, _ACTIVATION):
+        return set(_ACTIVATES)
+    pointwise = isinstance(layer, keras.layers.Dense) or (
+        isinstance(layer, _CONVOLUTION) and set(layer.kernel_size) == {1}
+    )
+    if isinstance(layer, _POOLING + _PADDING) or (pointwise and _is_linear(layer)):
+        return {roles.PROJECTS}
+    return set()
 
 
 def _is_linear(layer: keras.Layer) -> bool:
     return layer.activation is keras.activations.linear
 
 
-def is_activation(operation: keras.Operation) -> bool:
-    """Whether an operation works on each number of a state by itself."""
-    if isinstance(operation, keras.layers.Activation):
-        # A softmax is the head's: it normalises over classes and moves no state.
-        return operation.activation is not keras.activations.softmax
-    return isinstance(operation, _ACTIVATION) or is_op(
-        operation, "nn", *_ACTIVATION_OPS
+def has_graph(operation: Any) -> bool:
+    """Whether `operation` is a Functional or Sequential model that is its graph.
+
+    A model whose class overrides ``call`` may do anything, whatever graph it was
+    built from, so it has none here; nor has a Sequential that is not built yet.
+    """
+    is_graph = isinstance(operation, keras.Model) and isinstance(
+        operation, (keras.Function, keras.Sequential)
     )
-
-
-def keeps_state(graph: Graph, node: Node) -> bool:
-    """Whether a node after a merge still hands on the state: norm, act, constant."""
-    operation = node.operation
-    if len(node.inputs) != 1:
-        return False
-    if isinstance(operation, keras.Layer):
-        kept = (*NORMALIZATION, keras.layers.Dropout, keras.layers.Identity)
-        if isinstance(operation, kept) or is_activation(operation):
-            return True
-        return is_openable(operation) and _is_normalization(graph, node)
     return (
-        is_activation(operation)
-        or is_op(operation, "numpy", "Add", "Subtract", "Multiply", "Divide", "Reshape")
-        or is_op(operation, "core", "Cast")
+        is_graph
+        and _call_is_of(operation, "models")
+        and bool(getattr(operation, "inputs", None))
     )
 
 
-def _is_normalization(graph: Graph, node: Node) -> bool:
-    """Whether a layer keeps the shape and mixes its features by no weights."""
-    try:
-        inner = inside(graph, node)
-    except CannotOpen:
-        return False
-    return (
-        inner is not None
-        and keeps_shape(node)
-        and not any(
-            isinstance(step.operation, keras.Layer)
-            or is_op(step.operation, "numpy", "Matmul", "Einsum", "Dot", "Tensordot")
-            for step in inner.nodes
-        )
-    )
+def _call_is_of(layer: keras.Layer, folder: str) -> bool:
+    """Whether the `call` of a layer is Keras's, and lies in a folder of it.
+
+    None in `layers` has a residual connection; those in `applications` may have.
+    """
+    package, *folders = type(layer).call.__module__.split(".")
+    return package == "keras" and folder in folders

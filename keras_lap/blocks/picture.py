@@ -8,9 +8,9 @@ from typing import Any
 
 import keras
 
-from keras_lap.blocks.graph import Node, has_graph
-from keras_lap.blocks.report import BlockReport, Site
-from keras_lap.blocks.search import find_residual_blocks
+from keras_lap.blocks.find import find_residual_blocks
+from keras_lap.blocks.graph import MODEL
+from keras_lap.blocks.report import BlockReport
 
 # Told apart in every kind of colour blindness, and in print by their lightness.
 COLORS = {"identity": "#0072B2", "projection": "#E69F00", "layer": "#009E73"}
@@ -66,17 +66,11 @@ def mark(dot: Any, report: BlockReport) -> Any:
 
 def _marks(report: BlockReport) -> Iterator[tuple[str, str]]:
     """The name of the box of each block, the `id` of its operation, and a colour."""
-    for site in report.sites:
-        within = _first_call(site)
-        if within is not None:  # what is inside a call is not drawn
-            yield str(id(within.operation)), COLORS["layer"]
-        elif site.node is not None:
-            yield str(id(site.node.operation)), COLORS[site.block.kind]
-
-
-def _first_call(site: Site) -> Node | None:
-    """The outermost layer on the way to a block that is not a graph of its own."""
-    return next((step for step in site.path if not has_graph(step.operation)), None)
+    for found in report.found:
+        # What is inside a call is not drawn.
+        around = next((call for call in found.path if MODEL not in call.roles), None)
+        call, kind = (around, "layer") if around else (found.call, found.block.kind)
+        yield str(id(call.operation)), COLORS[kind]
 
 
 def _boxes(dot: Any) -> Iterator[Any]:

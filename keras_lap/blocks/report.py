@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from keras_lap.blocks.definition import Kind, Merge
-from keras_lap.blocks.graph import Graph, Node
-from keras_lap.blocks.ports import CannotSee, Port, find_ports
+from keras_lap.blocks.definition import Kind, Residual, between
+from keras_lap.blocks.graph import LAYER, Call, Graph
+
+# Why something that looks like a block, or may hold one, is left out.
+CLOSED = "cannot be looked into, so not counted; blocks= can name it ({})"
+CLOSED_WITHIN = "cannot be looked into, so blocks in it are missed; part of {!r} ({})"
+PROJECTION = "its shortcut is a projection; include_projections=True counts it"
+AROUND = "the block {!r} lies on its branch; the innermost counts, blocks= can name it"
+REMAT = "{!r} runs under a RematScope, where nothing inside is kept"
 
 
 @dataclass(frozen=True)
@@ -49,62 +54,46 @@ class Skipped:
     Attributes:
         name: Name as it would be in `ResidualBlock`.
         reason: Why it is not counted.
-        site: Where it is, if it is a block around other blocks; not in comparisons.
+        found: Where it is, if it is a block around other blocks; not in comparisons.
     """
 
     name: str
     reason: str
-    site: Site | None = field(default=None, compare=False, repr=False)
+    found: FoundBlock | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, eq=False)
-class Site:
-    """Where a block is.
+class FoundBlock:
+    """A block, and where in the network it was found.
 
     Attributes:
         block: What the report shows of it.
-        path: The calls of models and layers around the graph that holds its states.
-        selection: The name that means this block alone; see `exact_name`.
-        node: The call that it is named after; None inside a call that cannot be
-            looked into.
-        merge: Its states in the graph; None likewise.
-        ports: Where they can be seen, if the graph is that of a layer's call.
+        call: The call that it is named after.
+        graph: The graph that holds its states; None for a layer below a closed call.
+        path: The calls around that graph.
+        residual: Its states and branches in that graph; None likewise.
         around: Names of the blocks that lie on its branch.
-        on_branches: Whether what is recorded adds up to the displacement, instead of
-            being the states before and after.
-        state_ports: As `ports`, for the state before, then the one after or else the
-            parts of the displacement.
-        ends_on_branches: Whether `state_ports` ends with those.
     """
 
     block: ResidualBlock
-    path: tuple[Node, ...]
-    selection: str
-    node: Node | None
-    merge: Merge | None
-    ports: tuple[Port, ...] = ()
+    call: Call
+    graph: Graph | None = None
+    path: tuple[Call, ...] = ()
+    residual: Residual | None = None
     around: frozenset[str] = frozenset()
-    on_branches: bool = False
-    state_ports: tuple[Port, ...] = ()
-    ends_on_branches: bool = False
 
-    def with_states(self) -> Site:
-        """The same block, to be recorded by its states instead of its displacement.
+    @property
+    def exact_name(self) -> str:
+        """The name that means this block alone, which a saved model keeps."""
+        return self.call.exact_name
 
-        Raises:
-            ValueError: If the state before it cannot be seen.
-        """
-        if self.merge is None:  # recorded by its states in any case
-            return self
-        if not self.ports:
-            return replace(self, merge=replace(self.merge, branches=()))
-        if not self.state_ports:
-            raise ValueError(
-                f"The states of the block {self.block.name!r} lie between operations "
-                "of a call, where only its displacement can be seen. Leave it out by "
-                "blocks=..., or name the layer around it."
-            )
-        return replace(self, ports=self.state_ports)
+    @property
+    def layers(self) -> tuple[Any, ...]:
+        """The layers that compute its displacement: its branch, or itself."""
+        if self.residual is None or self.block.kind == "layer":
+            return (self.call.operation,)
+        calls = between(self.residual, self.call)
+        return tuple(dict.fromkeys(c.operation for c in calls if LAYER in c.roles))
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,25 +104,27 @@ class BlockReport(Sequence):
 
     Attributes:
         model_name: Name of the model that was searched.
-        sites: Where each block is; for `DisplacementRecorder`.
+        found: Where each block is; for `DisplacementRecorder`.
         skipped: What was looked at and left out, each with its reason.
+        root: The network as it was read.
     """
 
     model_name: str
-    sites: tuple[Site, ...]
-    skipped: tuple[Skipped, ...] = field(default=())
+    found: tuple[FoundBlock, ...]
+    skipped: tuple[Skipped, ...]
+    root: Call = field(repr=False)
 
     def __getitem__(self, index: Any) -> Any:
-        blocks = tuple(site.block for site in self.sites)
+        blocks = tuple(found.block for found in self.found)
         return blocks[index]
 
     def __len__(self) -> int:
-        return len(self.sites)
+        return len(self.found)
 
     @property
     def selection(self) -> list[str]:
         """Names that choose these very blocks when given as `blocks=`."""
-        return [site.selection for site in self.sites]
+        return [found.exact_name for found in self.found]
 
     @property
     def summary(self) -> str:
@@ -172,6 +163,24 @@ class BlockReport(Sequence):
         return "\n".join([self.summary, *_aligned(rows), *_aligned(left_out)])
 
 
+def require_blocks(report: BlockReport, purpose: str) -> None:
+    """Refuses a network without a residual block.
+
+    Args:
+        report: What was found in it.
+        purpose: What the blocks are for, e.g. `"whose displacement could be measured"`.
+
+    Raises:
+        ValueError: If nothing was found.
+    """
+    if not report:
+        raise ValueError(
+            f"{report.model_name!r} has no residual block {purpose}.\n{report}\nName "
+            "the layers that move the data with blocks=[...], or count blocks with a "
+            "projection by include_projections=True."
+        )
+
+
 def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
     """Rows of text as the lines of a table, a blank line before it."""
     if not rows:
@@ -179,77 +188,3 @@ def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(map(str.ljust, row, widths)) for row in rows)
     return ["", *(f"  {line}".rstrip() for line in lines)]
-
-
-def make_site(
-    graph: Graph,
-    path: tuple[Node, ...],
-    node: Node,
-    merge: Merge,
-    closing: str | None = None,
-) -> Site:
-    """The site of a block that is named after `node`.
-
-    Args:
-        graph: The graph that holds its states.
-        path: The calls around that graph.
-        node: The call that the block is named after, in `graph`, or the last of
-            `path` if the block is that layer.
-        merge: The block's states.
-        closing: Name of the operation that adds up last; by default that of `node`.
-
-    Raises:
-        CannotSee: If the states cannot be seen while the call runs.
-    """
-    states = (merge.shortcut, merge.output)
-    ports: tuple[Port, ...] = ()
-    state_ports: tuple[Port, ...] = ()
-    on_branches, ends_on_branches = bool(merge.branches), False
-    if graph.opened:
-        ports, choice = find_ports(graph, *filter(None, (merge.branches, states)))
-        on_branches = choice is merge.branches
-        state_ports, ends_on_branches = _state_ports(graph, merge)
-    around = path[:-1] if path and path[-1] is node else path
-    name = full_name(around, node)
-    merged = name if closing is None else closing
-    block = ResidualBlock(name, merge.kind, graph.shape(merge.output), merged)
-    return Site(
-        block,
-        path,
-        exact_name(around, node),
-        node,
-        merge,
-        ports,
-        on_branches=on_branches,
-        state_ports=state_ports,
-        ends_on_branches=ends_on_branches,
-    )
-
-
-def _state_ports(graph: Graph, merge: Merge) -> tuple[tuple[Port, ...], bool]:
-    """Ports of both states; or of the first and the displacement's parts, and True."""
-    states = (merge.shortcut, merge.output)
-    moved = (merge.shortcut, *merge.branches) if merge.branches else ()
-    with contextlib.suppress(CannotSee):
-        ports, choice = find_ports(graph, *filter(None, (states, moved)))
-        return ports, choice is moved
-    return (), False
-
-
-def full_name(path: tuple[Node, ...], node: Node) -> str:
-    """The name of a call after the names of the models and layers around it."""
-    return "/".join(step.name for step in (*path, node))
-
-
-def exact_name(path: tuple[Node, ...], node: Node) -> str:
-    """A name for this one call, which a saved model keeps.
-
-    The full name with the number of every call; within a layer's `call`, where layers
-    are often named by Keras and anew each time, the position instead: ``@3``.
-    """
-    names: list[str] = []
-    within = False
-    for step in (*path, node):
-        within = within or step.opened
-        names.append(f"@{step.index}" if within else step.exact_name)
-    return "/".join(names)

@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from keras_lap import energies
-from keras_lap.blocks.search import (
+from keras_lap.blocks import (
     BlockReport,
     ResidualBlock,
     Selection,
@@ -20,7 +20,7 @@ from keras_lap.training.measures import NAMES, Measures, check_names
 from keras_lap.training.multiplier import MultiplierAscent
 from keras_lap.training.objective import block_costs, energy_term, total_cost, unit_cost
 from keras_lap.training.step import Step, Steps
-from keras_lap.trajectory.recorder import DisplacementRecorder
+from keras_lap.trajectory import DisplacementRecorder
 
 # PyTorch's backward pass reads λ where torch.compile finds it, so λ must not change in
 # place before. JAX hands λ on from compute_loss and from nowhere later.

@@ -1,9 +1,17 @@
 """How the data move through a network, in one pass.
 
-In go a network and the `BlockReport` of its blocks, out come the network's outputs and
-the displacements or states of these blocks. Used by training and by transport.
+In go a network and the `BlockReport` of its blocks, out comes a `Trajectory`: the
+network's outputs, and the displacements or states of these blocks, as is wanted. Used
+by training, which prices it, and by transport, which measures it.
 """
 
-from keras_lap.trajectory.recorder import DisplacementRecorder, StateRecorder
+from keras_lap.trajectory.plan import WANTED, at_least_float32
+from keras_lap.trajectory.recorder import DisplacementRecorder, Recorder, Trajectory
 
-__all__ = ["DisplacementRecorder", "StateRecorder"]
+__all__ = [
+    "WANTED",
+    "DisplacementRecorder",
+    "Recorder",
+    "Trajectory",
+    "at_least_float32",
+]

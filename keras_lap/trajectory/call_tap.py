@@ -12,67 +12,59 @@ import contextlib
 import functools
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
 
-from keras_lap.blocks.graph import Node
-from keras_lap.blocks.report import Site
-
-Move = list[Any]  # the parts of the displacement, or the states before and after
+from keras_lap.blocks import Call, View, layers_below
+from keras_lap.trajectory.plan import Plan
 
 
 class CallTap(keras.Operation):
-    """Runs a layer and returns its outputs and the states inside its call.
+    """Runs a layer and returns its outputs and what is to be seen inside its call.
 
     Args:
-        layer: A layer that was opened, or that calls layers which were asked for.
-        sites: The blocks inside its call, at any depth.
-        depth: How many calls are around that of `layer`.
+        layer: A layer that was looked into, or that calls layers which were asked for.
+        plans: What is to be seen, of blocks inside its call at any depth.
+        own: Those of them whose states lie in the graph of the call itself.
+        within: The others, by the calls in that graph that hold them.
+        taps: What to run in the place of these calls; see `model_tap.tap`.
         use: Which call of `layer` this is in the one around it.
-        tap: Makes the tap of a model or layer that `layer` calls, from the node of
-            that call and the blocks in it.
     """
 
     def __init__(
         self,
         layer: keras.Layer,
-        sites: tuple[Site, ...],
-        depth: int,
+        plans: Sequence[Plan],
+        own: Sequence[Plan],
+        within: Mapping[Call, Sequence[Plan]],
+        taps: Mapping[Call, Any],
         use: int,
-        tap: Callable[[Node, tuple[Site, ...]], Any],
     ):
         super().__init__(name=f"{layer.name}.tap{use + 1}")
         self.layer = layer
-        self._sites = sites
-        groups: dict[Node, list[Site]] = defaultdict(list)
-        self.ports = defaultdict(list)
-        for site in sites:
-            if len(site.path) > depth:
-                groups[site.path[depth]].append(site)
-            for slot, port in enumerate(site.ports if len(site.path) == depth else ()):
-                self.ports[id(port.layer)].append((site, slot, port))
+        self._plans = plans
+        self.views = defaultdict(list)
+        for plan in own:
+            for slot, view in enumerate(plan.views):
+                self.views[id(view.layer)].append((plan, slot, view))
         self.taps = {
-            (id(node.operation), node.call): (tap(node, tuple(inner)), inner)
-            for node, inner in groups.items()
+            (id(call.operation), call.number): (taps[call], within[call])
+            for call in taps
         }
-        every = (port for entries in self.ports.values() for _, _, port in entries)
-        self.at_every_depth = any(port.call is None for port in every)
-        self._watched = self._layers_to_watch(groups)
-        self.watched = {id(watched) for watched in self._watched}
-
-    def _layers_to_watch(self, groups: Any) -> list[keras.Layer]:
-        """The layers with ports or taps, and those that might call them in turn."""
-        wanted = {id(node.operation) for node in groups} | set(self.ports)
+        every = (view for plan in own for view in plan.views)
+        self.at_every_depth = any(view.number is None for view in every)
+        wanted = {key for key, _ in self.taps} | set(self.views)
         wanted.discard(id(None))
         # A watched layer may be called inside another layer too, where it is not
         # meant: that one is watched for being left alone.
-        return [
+        self._watched = [
             below
-            for below in self.layer._flatten_layers(include_self=False)
-            if not wanted.isdisjoint(map(id, below._flatten_layers()))
+            for below in layers_below(layer)
+            if not wanted.isdisjoint(map(id, [below, *layers_below(below)]))
         ]
+        self.watched = {id(watched) for watched in self._watched}
 
     def call(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Runs the layer; see the class."""
@@ -88,7 +80,7 @@ class CallTap(keras.Operation):
         recording.see(None, 0, args, kwargs, outputs)
         return {
             "outputs": outputs,
-            "states": [recording.moves(site) for site in self._sites],
+            "seen": [recording.seen(plan) for plan in self._plans],
         }
 
 
@@ -98,8 +90,8 @@ class _Recording:
     def __init__(self, tap: CallTap):
         self._tap = tap
         self._counts: Counter[int] = Counter()
-        self._values: dict[tuple[Site, int], list[Any]] = defaultdict(list)
-        self._inner: dict[Site, list[Move]] = {}
+        self._values: dict[tuple[Plan, int], list[Any]] = defaultdict(list)
+        self._inner: dict[Plan, list[list[Any]]] = {}
 
     def watches(self, layer: keras.Layer) -> bool:
         return id(layer) in self._tap.watched
@@ -118,7 +110,7 @@ class _Recording:
             else:
                 recorded = _run(tap, call, args, kwargs)
                 result = recorded["outputs"]
-                self._inner.update(zip(inner, recorded["states"], strict=True))
+                self._inner.update(zip(inner, recorded["seen"], strict=True))
         self.see(layer, number, args, kwargs, result)
         return result
 
@@ -131,22 +123,34 @@ class _Recording:
         result: Any,
     ) -> None:
         """Keeps the tensors of one call that a block wants."""
-        for site, slot, port in self._tap.ports.get(id(layer), ()):
-            if port.call in (None, number):
-                self._values[site, slot].append(port.read(args, kwargs, result))
+        for plan, slot, view in self._tap.views.get(id(layer), ()):
+            if view.number in (None, number):
+                self._values[plan, slot].append(_look(view, args, kwargs, result))
 
-    def moves(self, site: Site) -> list[Move]:
-        """How the block moved its state, once for each of its calls."""
-        if site in self._inner:
-            return self._inner[site]
-        seen = [self._values[site, slot] for slot in range(len(site.ports))]
-        for port in site.ports:
-            number = self._counts[id(port.layer)]
-            if port.layer is not None and port.calls not in (None, number):
-                raise _other_way(site, port.layer, f"{number} times", port.calls)
+    def seen(self, plan: Plan) -> list[list[Any]]:
+        """What was to be seen of a block, once for each of its calls."""
+        if plan in self._inner:
+            return self._inner[plan]
+        seen = [self._values[plan, slot] for slot in range(len(plan.views))]
+        for view in plan.views:
+            number = self._counts[id(view.layer)]
+            if view.layer is not None and view.count not in (None, number):
+                raise _other_way(plan, view.layer, f"{number} times", view.count)
         if not seen or not all(seen):
-            raise _other_way(site, self._tap.layer, "without it", "with it")
-        return [list(move) for move in zip(*seen, strict=True)]
+            raise _other_way(plan, self._tap.layer, "without it", "with it")
+        return [list(each) for each in zip(*seen, strict=True)]
+
+
+def _look(view: View, args: tuple, kwargs: dict, result: Any) -> Any:
+    """The tensor at a view, given what went into the call and came out."""
+    if view.result is not None:
+        return keras.tree.flatten(result)[view.result]
+    value: Any = (args, kwargs)
+    if view.path is None:
+        return keras.tree.flatten(value)[0]
+    for key in view.path:
+        value = value[key]
+    return value
 
 
 def _run(tap: Any, call: Callable[..., Any], args: tuple, kwargs: dict) -> Any:
@@ -156,11 +160,11 @@ def _run(tap: Any, call: Callable[..., Any], args: tuple, kwargs: dict) -> Any:
     return tap(*args, **kwargs)
 
 
-def _other_way(site: Site, layer: Any, now: Any, before: Any) -> RuntimeError:
+def _other_way(plan: Plan, layer: Any, now: Any, before: Any) -> RuntimeError:
     return RuntimeError(
-        f"The block {site.block.name!r} was not reached as it was when its network was "
-        f"looked into: {layer.name!r} was called {now} instead of {before}. A block "
-        "must be called alike at every step. Leave it out by blocks=..., or name the "
+        f"The block {plan.found.block.name!r} was not reached as it was when its "
+        f"network was looked into: {layer.name!r} was called {now} instead of "
+        f"{before}. A block must be called alike at every step. Leave it out by blocks=..., or name the "
         "layer around it."
     )
 

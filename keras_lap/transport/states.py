@@ -8,9 +8,14 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from keras_lap.blocks.search import BlockReport, Selection, find_residual_blocks
+from keras_lap.blocks import (
+    BlockReport,
+    Selection,
+    find_residual_blocks,
+    require_blocks,
+)
 from keras_lap.energies import DisplacementEnergy
-from keras_lap.trajectory.recorder import StateRecorder
+from keras_lap.trajectory import Recorder
 
 
 class Move(NamedTuple):
@@ -61,16 +66,16 @@ class StateReader(keras.Model):
         else:
             self.network = model
             report = find_residual_blocks(model, blocks, include_projections)
-        _require_blocks(report)
+        require_blocks(report, "whose transport could be measured")
         energy = getattr(model, "energy", None)
         self.report = report
         self.exponent = energy.p if isinstance(energy, DisplacementEnergy) else 2.0
-        self._record = StateRecorder(self.network, report)
+        self._record = Recorder(self.network, report, ["states"])
         self.built = True
 
     def call(self, inputs: Any) -> Any:
         """The states before and after each block, once for each of its runs."""
-        return self._record(inputs, training=False)[1]
+        return self._record(inputs, training=False).states
 
     def moves(self, x: Any) -> list[Move]:
         """Runs one batch: what the network takes, in arrays of shape `(batch, ...)`."""
@@ -83,16 +88,6 @@ class StateReader(keras.Model):
             for block, runs in zip(self.report, self.predict_on_batch(x), strict=True)
             for number, states in enumerate(runs, start=1)
         ]
-
-
-def _require_blocks(report: BlockReport) -> None:
-    if not report:
-        raise ValueError(
-            f"{report.model_name!r} has no residual block, so there is no "
-            f"transport to measure.\n{report}\nName the layers that move the "
-            "data with blocks=[...], or count blocks with a projection by "
-            "include_projections=True."
-        )
 
 
 def split_into_stages(moves: list[Move]) -> list[slice]:

@@ -14,7 +14,7 @@ import keras_tuner
 from keras_tuner.errors import FatalTypeError, FatalValueError
 
 from keras_lap._checks import refusal
-from keras_lap.blocks.search import Selection
+from keras_lap.blocks import Selection
 from keras_lap.callbacks import MultiplierUpdate
 from keras_lap.training.measures import Measures
 from keras_lap.training.model import LeastActionModel

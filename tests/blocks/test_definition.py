@@ -28,8 +28,8 @@ def search(build):
 
 def moves(build):
     """For each block, the names of the operations that make its two states."""
-    states = [(s.merge.shortcut, s.merge.output) for s in search(build).sites]
-    return [tuple(t._keras_history.operation.name for t in pair) for pair in states]
+    states = [(f.residual.before, f.residual.after) for f in search(build).found]
+    return [tuple(t.producer.label for t in pair) for pair in states]
 
 
 @pytest.mark.parametrize("softmax", [L.Activation("softmax"), ops.softmax, L.Softmax()])

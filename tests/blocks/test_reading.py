@@ -9,6 +9,7 @@ from support.basics import as_numpy
 
 import keras_lap
 from keras_lap import DisplacementRecorder, find_residual_blocks
+from keras_lap.trajectory import Recorder
 
 L = keras.layers
 ops = keras.ops
@@ -253,9 +254,10 @@ def test_branches_are_added_up_instead_of_subtracting_large_states():
 
 def test_states_of_a_layer_that_is_seen_by_its_branches():
     model = model_of(PreNorm(name="block"))
-    record = keras_lap.trajectory.StateRecorder(model, find_residual_blocks(model))
+    record = Recorder(model, find_residual_blocks(model), ["states"])
     x = np.random.default_rng(0).normal(size=(8, 4)).astype("float32")
-    outputs, [[(before, after)]] = record(x)
+    trajectory = record(x)
+    outputs, [[(before, after)]] = trajectory.outputs, trajectory.states
     np.testing.assert_allclose(as_numpy(before), x)
     np.testing.assert_allclose(as_numpy(after), as_numpy(outputs), rtol=1e-6)
 

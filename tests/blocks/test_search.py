@@ -223,8 +223,8 @@ def test_the_heads_activation_after_a_single_preactivation_block():
         x = L.Add(name="block")([x, conv(L.ReLU()(x))])
         return conv(L.ReLU()(x))
 
-    (site,) = find_residual_blocks(image_model(build)).sites
-    assert site.merge.output is site.node.outputs[0]
+    (found,) = find_residual_blocks(image_model(build)).found
+    assert found.residual.after is found.call.outputs[0]
 
 
 def test_a_single_block_with_an_activation_of_its_own():
@@ -233,8 +233,8 @@ def test_a_single_block_with_an_activation_of_its_own():
         x = L.Add(name="block")([x, conv(L.ReLU()(conv(x)))])
         return conv(L.ReLU(name="act")(x))
 
-    (site,) = find_residual_blocks(image_model(build)).sites
-    assert site.merge.output._keras_history.operation.name == "act"
+    (found,) = find_residual_blocks(image_model(build)).found
+    assert found.residual.after.producer.label == "act"
 
 
 def test_the_same_name_at_two_depths():
@@ -288,8 +288,8 @@ def test_an_activation_read_by_the_head_alone_is_not_the_blocks():
         return conv(L.ReLU()(x))
 
     report = find_residual_blocks(image_model(build))
-    outputs = [site.merge.output for site in report.sites]
-    assert all("add" in tensor._keras_history.operation.name for tensor in outputs)
+    outputs = [found.residual.after for found in report.found]
+    assert all("add" in tensor.producer.label for tensor in outputs)
 
 
 SELECTIONS = {

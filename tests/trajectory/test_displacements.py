@@ -157,7 +157,7 @@ def test_sequential_and_mixed_networks(images, build, count, called_elsewhere):
     assert len(displacements) == count
     np.testing.assert_array_equal(as_numpy(outputs), as_numpy(model(images)))
     # Every tapped state is one of the same pass, not of a second graph.
-    names = [layer.name for layer in record._tap.layers]
+    names = [layer.name for layer in record._record._tap.layers]
     assert len(names) == len(set(names))
 
 

@@ -1,0 +1,189 @@
+"""Reads a network, once and as a whole, into plain data.
+
+What a call does is a graph of calls again, down to Keras's own layers. A call that
+cannot be looked into says why, and lists the layers below it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+
+from keras_lap.blocks.graph import MODEL, OWN, Call, Graph, Tensor
+from keras_lap.blocks.operations import has_graph, roles_of
+from keras_lap.blocks.tracing import (
+    LENGTHS,
+    Sizes,
+    Traced,
+    Unknown,
+    layers_below,
+    trace_call,
+    trace_model,
+)
+
+_STRUCTURE = "its call returned another structure than before"
+_NO_SHAPE = "no shape of its inputs is known"
+
+
+def read(model: keras.Model) -> Call:
+    """Reads a built model.
+
+    Returns:
+        A call that stands for the model, without inputs and outputs: what it does is
+        its `inside`. It is no step of the paths and names within.
+    """
+    root = Call(model, model.name, roles_of(model))
+    traced = _trace_root(model)
+    root.inside, root.closed = traced.graph, traced.reason
+    if traced.graph is None:
+        root.parts = tuple(_parts(model, ()))
+    else:
+        _look_inside(traced.graph, traced.unknown)
+    return root
+
+
+def _trace_root(model: keras.Model) -> Traced:
+    """The graph of a model: its own, or what its `call` does."""
+    if has_graph(model):
+        return Traced(trace_model(model, ()))
+    traced = Traced(None, _NO_SHAPE)
+    for dtype in (keras.config.floatx(), "int32"):
+        arguments = _build_arguments(model, dtype)
+        if arguments is not None:
+            traced = trace_call(model, arguments, ())
+        if traced.graph is not None:
+            break
+    return traced
+
+
+def _build_arguments(model: keras.Model, dtype: str) -> tuple[tuple, dict] | None:
+    """Symbolic arguments of the shapes that a model was built with, if they are known.
+
+    A call of its own may belong to a Functional model, which has its inputs.
+    """
+    if getattr(model, "inputs", None):
+        return (model.input,), {}
+    config = model.get_build_config() or {}
+    if "shapes_dict" in config:
+        shapes = config["shapes_dict"].items()
+        return (), {k.removesuffix("_shape"): _symbols(s, dtype) for k, s in shapes}
+    if config.get("input_shape") is None:
+        return None
+    return (_symbols(config["input_shape"], dtype),), {}
+
+
+def _symbols(shape: Any, dtype: str) -> Any:
+    """A symbolic tensor for each shape of a structure; the batch size is left open."""
+    if isinstance(shape, dict):
+        return {name: _symbols(part, dtype) for name, part in shape.items()}
+    if all(size is None or isinstance(size, int) for size in shape):
+        return keras.KerasTensor((None, *shape[1:]), dtype)
+    return [_symbols(part, dtype) for part in shape]
+
+
+def _look_inside(graph: Graph, unknown: Unknown) -> None:
+    """Reads the inside of every call of a graph, at every depth."""
+    sizes: list[Sizes] = []  # measured at most once, and only where it is needed
+    for call in graph.calls:
+        path = (*call.path, call)
+        if MODEL in call.roles:
+            traced = Traced(trace_model(call.operation, path))
+        elif OWN in call.roles:
+            traced = _trace(graph, call, path, unknown, sizes)
+        else:
+            continue
+        call.inside, call.closed = traced.graph, traced.reason
+        if traced.graph is None:
+            below = _parts(call.operation, path)
+            call.parts = tuple(below)
+            call.has_state = bool(call.parts or call.operation.variables)
+        else:
+            _look_inside(traced.graph, traced.unknown)
+
+
+def _trace(
+    graph: Graph,
+    call: Call,
+    path: tuple[Call, ...],
+    unknown: Unknown,
+    sizes: list[Sizes],
+) -> Traced:
+    """Runs a layer's call: as it is, then on measured sizes, then with ones as well."""
+    symbols = {id(tensor.symbol): tensor.symbol for tensor in call.inputs}
+    arguments = call.arguments.fill_in(symbols)
+    first = _fitting(call, trace_call(call.operation, arguments, path, unknown))
+    if first.graph is not None:
+        return first
+    sizes += [] if sizes else [_measure(graph)]
+    for ones in (False, True):
+        traced = trace_call(call.operation, arguments, path, unknown, sizes[0], ones)
+        traced = _fitting(call, traced)
+        if traced.graph is not None:
+            return traced
+    return first
+
+
+def _fitting(call: Call, traced: Traced) -> Traced:
+    """What came of a call, unless it returned something else than it did before."""
+    if traced.graph and len(traced.graph.outputs) != len(call.outputs):
+        return Traced(None, _STRUCTURE)
+    return traced
+
+
+def _measure(graph: Graph) -> Sizes:
+    """The sizes that the tensors of a graph really have, as layers may tell wrong ones.
+
+    Returns:
+        The usual stand-ins if the graph runs on no length that is tried.
+    """
+    inputs = [tensor.symbol for tensor in graph.inputs]
+    tensors = [tensor.symbol for call in graph.calls for tensor in call.outputs]
+    for length in LENGTHS:
+        sizes = Sizes(length=length)
+        given = [keras.KerasTensor(sizes.shape(each), each.dtype) for each in inputs]
+        try:
+            function = keras.Function(inputs, tensors)
+            outputs = keras.Operation.compute_output_spec(function, given)
+        except Exception:  # whatever it is, another length may do
+            continue
+        pairs = zip([*inputs, *tensors], [*given, *outputs], strict=True)
+        known = {
+            id(each): tuple(spec.shape) for each, spec in pairs if spec is not None
+        }
+        return Sizes(known, length)
+    return Sizes()
+
+
+def _parts(layer: keras.Layer, path: tuple[Call, ...]) -> Iterator[Call]:
+    """The layers below one that is closed, each before those below it."""
+    for index, (around, below) in enumerate(_below(layer, path)):
+        state = Tensor(_build_shape(below))
+        yield Call(
+            below,
+            below.name,
+            roles_of(below),
+            (state,),
+            path=around,
+            index=index,
+            is_part=True,
+        )
+
+
+def _below(
+    layer: keras.Layer, path: tuple[Call, ...]
+) -> Iterator[tuple[tuple[Call, ...], keras.Layer]]:
+    for below in layers_below(layer, recursive=False):
+        yield path, below
+        step = Call(below, below.name, is_part=True)
+        yield from _below(below, (*path, step))
+
+
+def _build_shape(layer: keras.Layer) -> tuple[int | None, ...]:
+    """The shape of a layer's input, its batch size left open; () if it is not known."""
+    shape = (layer.get_build_config() or {}).get("input_shape")
+    if not isinstance(shape, (tuple, list)):
+        return ()
+    plain = all(size is None or isinstance(size, int) for size in shape)
+    return (None, *shape[1:]) if plain else ()
