@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from itertools import count
 from typing import Any
 
@@ -220,13 +220,9 @@ _STAGE_HEAD = (
 
 
 def _block_row(block: BlockTransport) -> tuple[str, ...]:
-    numbers = (
-        block.cost,
-        block.displacement_mean,
-        block.relative_displacement,
-        block.cosine_with_previous,
-    )
-    return (block.name, block.kind, str(block.stage), *map(_number, numbers))
+    name, kind, stage, cost, mean, _, relative, cosine = astuple(block)
+    numbers = map(_number, (cost, mean, relative, cosine))
+    return (name, kind, str(stage), *numbers)
 
 
 def _stage_row(stage: StageTransport, index: int) -> tuple[str, ...]:

@@ -1,9 +1,9 @@
 """Searches for τ, p, λ_0 and s with KerasTuner, in one process or many.
 
-`LeastActionHyperModel` goes around any `build(hp) -> keras.Model` and into any of
+In goes any `build(hp) -> keras.Model`, out comes `LeastActionHyperModel`, for any of
 KerasTuner's tuners. `write_report` writes what they found as a table and a picture;
 `launch` runs a search in several processes on this machine, and `settle` tidies a
-search that was killed.
+search that was killed. Used by whoever searches; nothing here uses it.
 """
 
 from keras_lap._extras import needs
