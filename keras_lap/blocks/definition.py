@@ -26,6 +26,7 @@ from keras_lap.blocks.graph import (
     Graph,
     Tensor,
     flows,
+    used,
 )
 
 Kind = Literal["identity", "projection", "layer"]
@@ -307,17 +308,18 @@ def _few(branches: list[Tensor], state: Tensor) -> tuple[Tensor, ...]:
     return tuple(branches) if alike and len(branches) <= 2 else ()
 
 
-def between(residual: Residual, total: Call) -> list[Call]:
-    """The calls between the source of a block and its sum, past the shortcut."""
+def between(residual: Residual, total: Call) -> list[Tensor]:
+    """What the sum of a block is computed from, after its source, past the shortcut."""
     oldest = residual.source.position
-    stack = [tensor for tensor in total.inputs if tensor is not residual.before]
-    found: dict[int, Call] = {}
+    stack = list(total.inputs)
+    found: set[Tensor] = set()
     while stack:
-        call = stack.pop().producer
-        if call is not None and call.index > oldest and call.index not in found:
-            found[call.index] = call
-            stack += [t for t in call.inputs if t is not residual.before]
-    return [found[index] for index in sorted(found)]
+        tensor = stack.pop()
+        new = tensor is not residual.before and tensor not in found
+        if new and tensor.position > oldest:
+            found.add(tensor)
+            stack += used(tensor)
+    return sorted(found, key=lambda tensor: tensor.position)
 
 
 @dataclass(frozen=True, eq=False)

@@ -198,14 +198,14 @@ def flows(source: Tensor, tensor: Tensor) -> bool:
             return True
         if position <= oldest:
             continue
-        for used in _used(current):
-            if used not in seen:
-                seen.add(used)
-                heapq.heappush(heap, (used.position, len(seen), used))
+        for earlier in used(current):
+            if earlier not in seen:
+                seen.add(earlier)
+                heapq.heappush(heap, (earlier.position, len(seen), earlier))
     return False
 
 
-def _used(tensor: Tensor) -> Sequence[Tensor]:
+def used(tensor: Tensor) -> Sequence[Tensor]:
     """The inputs of the call that makes `tensor` whose values it uses for it."""
     call = tensor.producer
     if call is None or SHAPE_ONLY in call.roles:

@@ -90,10 +90,12 @@ class FoundBlock:
     @property
     def layers(self) -> tuple[Any, ...]:
         """The layers that compute its displacement: its branch, or itself."""
-        if self.residual is None or self.block.kind == "layer":
+        whole = self.block.kind == "layer" or self.graph is self.call.inside
+        if self.residual is None or whole:
             return (self.call.operation,)
-        calls = between(self.residual, self.call)
-        return tuple(dict.fromkeys(c.operation for c in calls if LAYER in c.roles))
+        calls = [tensor.producer for tensor in between(self.residual, self.call)]
+        layers = [call.operation for call in calls if call and LAYER in call.roles]
+        return tuple(dict.fromkeys(layers))
 
 
 @dataclass(frozen=True, eq=False)

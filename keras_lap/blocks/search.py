@@ -6,10 +6,21 @@ A function of plain data: nothing here knows Keras, raises or catches anything.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 
 from keras_lap.blocks.definition import Residual, between, find_carried, find_sum, judge
-from keras_lap.blocks.graph import DECLARED, MODEL, SUM, Call, Graph, Tensor, every_call
+from keras_lap.blocks.graph import (
+    DECLARED,
+    MODEL,
+    SUM,
+    Call,
+    Graph,
+    Tensor,
+    every_call,
+    flows,
+    used,
+)
 from keras_lap.blocks.report import (
     AROUND,
     CLOSED,
@@ -126,7 +137,8 @@ def _as_layer(
         return _seen(graph, path, call, moved, closing)
     if first.before.shape != after.shape or call.recomputes:
         return None
-    moved = Residual("projection", first.before, first.source, after)
+    source = call.inputs[carried.source]
+    moved = Residual("projection", first.before, source, after)
     return _seen(inside, within, call, moved, closing)
 
 
@@ -210,16 +222,48 @@ def _on_branch(
 ) -> list[FoundBlock]:
     """The blocks that move a state which comes from that of `block`, before its sum."""
     assert block.residual is not None  # as of every block that a search finds
-    reached = {block.residual.source}
-    inner: list[FoundBlock] = []
-    for call in between(block.residual, block.call):
-        if reached.isdisjoint(call.inputs):
+    depth, reached = len(block.path), {block.residual.source}
+    inner: dict[FoundBlock, None] = {}
+    for tensor in between(block.residual, block.call):
+        call = tensor.producer
+        if call is None or reached.isdisjoint(used(tensor)):
             continue
-        reached.update(call.outputs)
+        reached.add(tensor)
         for other in by_call.get(call, ()):
-            # Of a block of this graph, the state too and not only its branch must
-            # come from there.
             assert other.residual is not None
-            if other.call is not call or other.residual.source in reached:
-                inner.append(other)
-    return inner
+            # The state too, and not only the branch, must come from there.
+            if other.call is call:
+                lies_there = other.residual.source in reached
+            else:
+                starts = [each for each in call.inputs if each in reached]
+                lies_there = _lies_between(other, starts, tensor, depth)
+            if lies_there:
+                inner[other] = None
+    return list(inner)
+
+
+def _lies_between(
+    block: FoundBlock, starts: Sequence[Tensor], end: Tensor, depth: int
+) -> bool:
+    """Whether a block moves a state that comes from a tensor and goes into another.
+
+    Args:
+        block: A block at any depth within the graph of these tensors.
+        starts: Any of these may be where the state comes from.
+        end: What has to be computed from it.
+        depth: How many calls are around that graph.
+    """
+    call = (*block.path, block.call)[depth]
+    if call is block.call and block.residual is not None:
+        source = block.residual.source
+        comes = any(flows(start, source) for start in starts)
+        return comes and any(flows(output, end) for output in call.outputs)
+    if call.inside is None:
+        return False
+    inputs = zip(call.inputs, call.inside.inputs, strict=True)
+    outputs = zip(call.outputs, call.inside.outputs, strict=True)
+    within = [
+        inner for outer, inner in inputs if any(flows(start, outer) for start in starts)
+    ]
+    ends = [inner for outer, inner in outputs if flows(outer, end)]
+    return any(_lies_between(block, within, each, depth + 1) for each in ends)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from dataclasses import replace
 
@@ -9,16 +10,20 @@ import keras
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support import plain_graphs
 from support.basics import as_numpy
 from support.brute_force import Block, Key, Truth
-from support.drawn_networks import networks
+from support.drawn_networks import networks, random_network
 from support.graph_specs import ADDITIONS, Keras, Net, Op
 
 from keras_lap import DisplacementRecorder, find_residual_blocks
+from keras_lap.blocks.search import search as search_graph
 
 # What is found does not depend on the backend, and building is slow on two of them.
 THOROUGH = keras.backend.backend() == "torch"
-COUNT = 120 if THOROUGH else 40
+COUNT = 60 if THOROUGH else 20
+PLAIN, BATCH = 5_000, 50
 
 
 def examples(count: int):
@@ -44,29 +49,64 @@ def name_of(built: Keras, key: Key) -> str:
     return "/".join((*path, built.names[net, number]))
 
 
-def check_report(built: Keras, truth: Truth, seen: Counter) -> None:
-    report = search(built.model)
+def check_report(found, skipped, truth: Truth, name, seen: Counter) -> None:
+    """Compares what a search returns with the definition.
+
+    Args:
+        found: The blocks, `ResidualBlock`s.
+        skipped: What was left out.
+        truth: What the definition says.
+        name: Makes the name of a sum in the report from its key.
+        seen: Counts what the definition found.
+    """
     expected = {}
     for block in truth.blocks:
         shape = (None, *truth.values[block.after].shape)
-        expected[name_of(built, block.total)] = (block.kind, shape)
+        expected[name(block.total)] = (block.kind, shape)
         seen[block.kind] += 1
-    assert {b.name: (b.kind, b.shape) for b in report} == expected
-    assert len(report) == len(expected)
+    assert {b.name: (b.kind, b.shape) for b in found} == expected
+    assert len(found) == len(expected)
 
-    outer = [name_of(built, block.total) for block in truth.outer]
-    others = [name_of(built, key) for key in truth.others]
-    assert sorted(s.name for s in report.skipped) == sorted(outer + others)
-    for name, reason in ((s.name, s.reason) for s in report.skipped):
-        assert ("lies on its branch" in reason) == (name in outer)
+    outer = [name(block.total) for block in truth.outer]
+    others = [name(key) for key in truth.others]
+    assert sorted(s.name for s in skipped) == sorted(outer + others)
+    for each, reason in ((s.name, s.reason) for s in skipped):
+        assert ("lies on its branch" in reason) == (each in outer)
     seen["outer"] += len(outer)
     seen["no block"] += len(others)
 
     # Forward order: none before another that it is computed from.
-    totals = {name_of(built, block.total): block.total for block in truth.blocks}
-    order = [totals[block.name] for block in report]
+    totals = {name(block.total): block.total for block in truth.blocks}
+    order = [totals[block.name] for block in found]
     for n, key in enumerate(order):
         assert not truth.above[key] & set(order[n + 1 :])
+
+
+def assert_enough(seen: Counter, count: int) -> None:
+    """The networks held enough of everything for the agreement to mean something."""
+    kinds = ("identity", "projection", "layer", "outer", "no block")
+    assert min(seen[kind] for kind in kinds) >= count // 40
+
+
+@pytest.mark.skipif(not THOROUGH, reason="no backend takes part")
+def test_thousands_of_plain_graphs_are_searched_as_the_definition_says():
+    seen: Counter = Counter()
+    seeds = set()
+
+    @examples(2 * PLAIN // BATCH)  # some are drawn twice
+    @given(st.integers(0, 2**32))
+    def check(first):
+        for seed in range(first, first + BATCH if len(seeds) < PLAIN else first):
+            net = random_network(seed)
+            found, skipped = search_graph(plain_graphs.plain_graph(net))
+            blocks = [each.block for each in found]
+            name = functools.partial(plain_graphs.name_of, net)
+            check_report(blocks, skipped, Truth(net), name, seen)
+            seeds.add(seed)
+
+    check()
+    assert len(seeds) >= PLAIN
+    assert_enough(seen, PLAIN)
 
 
 def test_blocks_are_those_of_the_definition():
@@ -75,12 +115,13 @@ def test_blocks_are_those_of_the_definition():
     @examples(COUNT)
     @given(networks())
     def check(net):
-        check_report(build(net), Truth(net), seen)
+        built = build(net)
+        report = search(built.model)
+        name = functools.partial(name_of, built)
+        check_report(report, report.skipped, Truth(net), name, seen)
 
     check()
-    # The networks held enough of everything for the agreement to mean something.
-    kinds = ("identity", "projection", "layer", "outer", "no block")
-    assert min(seen[kind] for kind in kinds) >= COUNT // 40
+    assert_enough(seen, COUNT)
 
 
 @examples(COUNT // 5)

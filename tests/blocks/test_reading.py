@@ -329,3 +329,76 @@ def test_a_state_that_is_read_otherwise_in_training():
     assert [s.reason for s in report.skipped] == [
         "its states are read in another way in training"
     ]
+
+
+class ClosedAndNarrow(Closed):
+    """Its call cannot be looked into, and it changes the shape."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.dense = L.Dense(3)
+
+    def call(self, x):
+        return self.dense(super().call(x))
+
+    def compute_output_shape(self, shape):
+        return (*shape[:-1], 3)
+
+
+class Keeping(L.Layer):
+    """A block as a whole, on whose branch lies a layer that is closed."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.inner, self.back = ClosedAndNarrow(name="inner"), L.Dense(4)
+
+    def call(self, x):
+        return x + self.back(self.inner(x))
+
+
+CLOSED = {
+    "that changes the shape": (ClosedAndNarrow, "", []),
+    "within a block": (Keeping, "/inner", ["layer"]),
+    "within a model": (
+        lambda name: keras.Sequential(
+            [keras.Input((4,)), ClosedAndNarrow(name="inner")], name=name
+        ),
+        "/inner",
+        [],
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "below", "kinds"), CLOSED.values(), ids=CLOSED)
+def test_nothing_closed_vanishes_from_the_report(make, below, kinds):
+    report = find_residual_blocks(model_of(make(name="outer")))
+    assert [block.kind for block in report] == kinds
+    (skipped,) = report.skipped
+    assert skipped.name == f"outer{below}"
+    assert "cannot be looked into" in skipped.reason
+    assert "RuntimeError: no symbols)" in skipped.reason
+
+
+def test_a_closed_function_without_state_that_changes_the_shape_is_no_candidate():
+    class Stateless(Closed):
+        def call(self, x):
+            return super().call(x)[:, :2]
+
+        def compute_output_shape(self, shape):
+            return (shape[0], 2)
+
+    assert not find_residual_blocks(model_of(Stateless())).skipped
+
+
+def test_layers_on_the_branch_of_a_block():
+    dense = [L.Dense(4, name=f"d{k}") for k in range(4)]
+    block = Block(name="block")
+
+    def build(x):
+        x = dense[0](x)
+        x = x + dense[2](ops.relu(dense[1](x)))
+        return dense[3](block(x))
+
+    one, other = find_residual_blocks(model_of(build)).found
+    assert one.layers == (dense[1], dense[2])
+    assert other.layers == (block,)

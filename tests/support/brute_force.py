@@ -66,7 +66,9 @@ class Truth:
     def __init__(self, net: Net):
         self.values: dict[Key, Value] = {}
         self._write_out(net, (), None)
-        self.above = {key: self._above(key) for key in self.values}
+        self.above: dict[Key, set[Key]] = {}
+        for key in self.values:  # each after those that it is computed from
+            self.above[key] = self._above(key)
         sums = [k for k, v in self.values.items() if v.kind in ADDITIONS]
         whole = [key for key in sums if not self._is_part(key)]
         options = {key: self._readings(key, self._terms(key)) for key in whole}
@@ -119,12 +121,9 @@ class Truth:
 
     def _above(self, key: Key) -> set[Key]:
         """All tensors whose values `key` is computed from, itself included."""
-        reached, grown = {key}, True
-        while grown:
-            flowing = (k for k in reached if self.values[k].kind != "zeros")
-            new = {i for k in flowing for i in self.values[k].inputs} - reached
-            reached, grown = reached | new, bool(new)
-        return reached
+        value = self.values[key]
+        used = [] if value.kind == "zeros" else value.inputs
+        return {key}.union(*(self.above[k] for k in used))
 
     def _around(self, key: Key) -> Key | None:
         """The sum of the same model that alone reads a sum, if there is one."""
