@@ -1,10 +1,34 @@
-"""Checks of arguments that several modules share."""
+"""Checks of arguments, and the one sentence in which all of them are refused."""
 
 from __future__ import annotations
 
 import math
 import numbers
 from typing import Any
+
+
+def refusal(
+    argument: str,
+    accepted: str,
+    value: Any,
+    advice: str = "",
+    error: type[Exception] = ValueError,
+) -> Exception:
+    """The error that refuses a value, to be raised.
+
+    Args:
+        argument: Name of the argument.
+        accepted: What follows "must", e.g. `"be a number > 0"`.
+        value: What the user passed.
+        advice: What to do instead, one sentence.
+        error: Class of the error; a `TypeError` says of what type the value is.
+    """
+    plain = argument.strip("`")  # some modules write their arguments as code
+    of_type = f" of type {type(value).__name__}" if issubclass(error, TypeError) else ""
+    return error(
+        f"{argument} must {accepted}. Received: {plain}={value!r}{of_type}. "
+        f"{advice}".rstrip()
+    )
 
 
 def finite_number(argument: str, value: Any, bound: str, advice: str) -> float:
@@ -25,10 +49,7 @@ def finite_number(argument: str, value: Any, bound: str, advice: str) -> float:
         within = number > float(limit) if relation == ">" else number >= float(limit)
         if within:
             return number
-    raise ValueError(
-        f"{argument} must be a finite number {bound}. Received: "
-        f"{argument}={value!r}. {advice}"
-    )
+    raise refusal(argument, f"be a finite number {bound}", value, advice)
 
 
 def within(argument: str, value: float, low: float, high: float, why: str) -> float:
@@ -46,26 +67,25 @@ def within(argument: str, value: float, low: float, high: float, why: str) -> fl
     """
     if low <= value <= high:
         return value
-    raise ValueError(
-        f"{argument} must lie between {low:g} and {high:g}. Received: "
-        f"{argument}={value!r}. {why}"
-    )
+    raise refusal(argument, f"lie between {low:g} and {high:g}", value, why)
 
 
-def whole_number(argument: str, value: Any, minimum: int, advice: str) -> int:
+def whole_number(argument: str, value: Any, minimum: int, advice: str = "") -> int:
     """Returns `value` as an int if it is a whole number of at least `minimum`.
 
     Raises:
         ValueError: If it is not.
     """
-    if isinstance(value, numbers.Integral) and is_number(value):
-        whole = int(value)
-        if whole >= minimum:
-            return whole
-    raise ValueError(
-        f"{argument} must be a whole number of at least {minimum}. Received: "
-        f"{argument}={value!r}. {advice}"
-    )
+    if is_whole(value, minimum):
+        return int(value)
+    accepted = f"be a whole number of at least {minimum}"
+    raise refusal(argument, accepted, value, advice)
+
+
+def is_whole(value: Any, minimum: float = -math.inf) -> bool:
+    """Whether `value` is a whole number of at least `minimum`; True is none."""
+    integral = isinstance(value, numbers.Integral) and is_number(value)
+    return integral and int(value) >= minimum
 
 
 def is_number(value: Any) -> bool:
@@ -81,7 +101,4 @@ def choice(argument: str, value: Any, accepted: tuple[str, ...]) -> str:
     """
     if isinstance(value, str) and value in accepted:
         return value
-    raise ValueError(
-        f"{argument} must be one of {', '.join(map(repr, accepted))}. Received: "
-        f"{argument}={value!r}."
-    )
+    raise refusal(argument, f"be one of {', '.join(map(repr, accepted))}", value)

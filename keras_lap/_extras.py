@@ -1,8 +1,10 @@
-"""Packages that only some of the transport tools need, and how to get them."""
+"""Packages that only a part of keras-lap needs, and how to get them."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -18,10 +20,31 @@ def require(module: str, package: str, extra: str, purpose: str) -> Any:
     Raises:
         ImportError: If it is not installed; the message names the extra.
     """
-    try:
+    with needs(package, extra, purpose):
         return importlib.import_module(module)
-    except ImportError as error:
+
+
+@contextlib.contextmanager
+def needs(
+    package: str,
+    extra: str,
+    purpose: str,
+    beside: str = "",
+    errors: type[Exception] | tuple[type[Exception], ...] = ImportError,
+) -> Iterator[None]:
+    """As `require`, around code that imports the package itself.
+
+    Args:
+        package: The package, or several: `"pydot with graphviz"`.
+        extra: The extra of keras-lap that installs it.
+        purpose: What needs it, for the message.
+        beside: What else is to be installed, and how; it follows the command.
+        errors: What tells that it is missing.
+    """
+    try:
+        yield
+    except errors as error:
         raise ImportError(
             f"{purpose} needs {package}, which is not installed: "
-            f'pip install "keras-lap[{extra}]". ({error})'
+            f'pip install "keras-lap[{extra}]"{beside}. ({error})'
         ) from error

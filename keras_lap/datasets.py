@@ -7,16 +7,19 @@ a validation split to choose hyperparameters on. `load` gives both.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import numbers
 import os
-from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from keras_lap._checks import is_whole, refusal
+from keras_lap._extras import needs
+
 __all__ = ["Dataset", "Split", "load"]
+
+_Folder: TypeAlias = str | os.PathLike[str] | None
 
 _TFDS_NAMES = ("mnist", "fashion_mnist", "cifar10", "cifar100")
 _SKLEARN_NAMES = ("digits", "circles", "moons")
@@ -116,12 +119,14 @@ def load(
         10
     """
     _check_name(name)
-    _check_count(validation_size, "validation_size")
-    _check_count(seed, "seed")
+    _check_count("validation_size", validation_size)
+    _check_count("seed", seed)
     if train_size is not None:
-        _check_count(train_size, "train_size")
-    read = _read_tfds if name in _TFDS_NAMES else _read_sklearn
-    with _extra_required(name):
+        _check_count("train_size", train_size)
+    library, read = "scikit-learn", _read_sklearn
+    if name in _TFDS_NAMES:
+        library, read = "tensorflow_datasets", _read_tfds
+    with needs(library, "datasets", f'The data set "{name}"'):
         train, test, num_classes = read(name, data_dir)
     _check_sizes(train_size, validation_size, len(train.y), num_classes)
     chosen, held_out = _choose(train.y, train_size, validation_size, seed)
@@ -143,9 +148,7 @@ def load(
     )
 
 
-def _read_tfds(
-    name: str, data_dir: str | os.PathLike[str] | None
-) -> tuple[Split, Split, int]:
+def _read_tfds(name: str, data_dir: _Folder) -> tuple[Split, Split, int]:
     """Returns the original training and test splits and the number of classes."""
     import tensorflow_datasets as tfds
 
@@ -167,7 +170,7 @@ def _concatenate(batches: Iterable[tuple[np.ndarray, np.ndarray]]) -> Split:
     return Split(np.concatenate(images), np.concatenate(labels))
 
 
-def _read_sklearn(name: str, _data_dir: Any) -> tuple[Split, Split, int]:
+def _read_sklearn(name: str, data_dir: _Folder) -> tuple[Split, Split, int]:
     """Returns a fixed training and test split and the number of classes."""
     from sklearn import datasets, model_selection
 
@@ -186,22 +189,10 @@ def _read_sklearn(name: str, _data_dir: Any) -> tuple[Split, Split, int]:
     return Split(x_train, y_train), Split(x_test, y_test), len(np.unique(y))
 
 
-@contextlib.contextmanager
-def _extra_required(name: str) -> Iterator[None]:
-    try:
-        yield
-    except ImportError as error:
-        raise ImportError(
-            f'The data set "{name}" needs a library that cannot be imported: {error}. '
-            'Install what `keras_lap.datasets` needs: pip install "keras-lap[datasets]"'
-        ) from error
-
-
 def _channel_statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns mean and standard deviation of each channel, the last axis."""
     axes = tuple(range(x.ndim - 1))
-    mean = x.mean(axis=axes, dtype=np.float64)
-    std = x.std(axis=axes, dtype=np.float64)
+    mean, std = (each(axis=axes, dtype=np.float64) for each in (x.mean, x.std))
     return mean.astype(np.float32), std.astype(np.float32)
 
 
@@ -228,10 +219,8 @@ def _alternate_classes(labels: np.ndarray, order: np.ndarray) -> np.ndarray:
 
 def _check_name(name: Any) -> None:
     if not isinstance(name, str):
-        raise TypeError(
-            f"`name` must be a string. Received: name={name!r} of type "
-            f'{type(name).__name__}. Pass a name such as "mnist".'
-        )
+        advice = 'Pass a name such as "mnist".'
+        raise refusal("`name`", "be a string", name, advice, TypeError)
     names = _TFDS_NAMES + _SKLEARN_NAMES
     if name not in names:
         raise ValueError(
@@ -240,17 +229,13 @@ def _check_name(name: Any) -> None:
         )
 
 
-def _check_count(value: Any, argument: str) -> None:
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool):
-        raise TypeError(
-            f"`{argument}` must be an integer. Received: {argument}={value!r} of type "
-            f"{type(value).__name__}. Sizes are numbers of examples, not fractions."
-        )
+def _check_count(argument: str, value: Any) -> None:
+    if not is_whole(value):
+        advice = "Sizes are numbers of examples, not fractions."
+        raise refusal(f"`{argument}`", "be an integer", value, advice, TypeError)
     if value < 0:
-        raise ValueError(
-            f"`{argument}` must not be negative. Received: {argument}={value}. Pass "
-            "an integer of at least 0."
-        )
+        advice = "Pass an integer of at least 0."
+        raise refusal(f"`{argument}`", "not be negative", value, advice)
 
 
 def _check_sizes(
@@ -258,11 +243,9 @@ def _check_sizes(
 ) -> None:
     wanted = num_classes if train_size is None else train_size
     if wanted < num_classes:
-        raise ValueError(
-            f"`train_size` must be at least {num_classes}, one example of each class. "
-            f"Received: train_size={train_size}. Pass a larger number, or None for all "
-            "examples."
-        )
+        accepted = f"be at least {num_classes}, one example of each class"
+        advice = "Pass a larger number, or None for all examples."
+        raise refusal("`train_size`", accepted, train_size, advice)
     if wanted + validation_size > available:
         raise ValueError(
             f"`train_size` and `validation_size` share {available} training examples, "

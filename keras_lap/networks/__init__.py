@@ -1,5 +1,8 @@
 """The residual networks of the paper, as Functional models that return logits.
 
+In go the shape of the images, the number of classes and the options below, out comes a
+`keras.Model` that is not compiled. Used by studies, tutorials and whoever trains.
+
 The layers follow the code of Karkar, Ayed, de Bezenac and Gallinari, "A Principle of
 Least Action for the Training of Neural Networks", 2020, arXiv:2009.08372. Every
 residual merge is one `keras.layers.Add`, named `..._add`. Images are channels-last.

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import numbers
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import keras
 
-from keras_lap._checks import finite_number
+from keras_lap._checks import finite_number, is_whole, refusal, whole_number
 
 _Tensor: TypeAlias = keras.KerasTensor
 _CHANNELS_LAST = {"data_format": "channels_last"}
@@ -62,18 +61,18 @@ class Layers:
     def dense(
         self, x: _Tensor, units: int, name: str, *, normalized: bool = False
     ) -> _Tensor:
+        """A dense layer; `normalized` as for `conv`."""
         options = self.kernel_options(name, normalized)
         return keras.layers.Dense(units, **options)(x)
 
-    def flatten(self, x: _Tensor, name: str) -> _Tensor:
-        return keras.layers.Flatten(**_CHANNELS_LAST, name=name)(x)
-
     def norm(self, x: _Tensor, name: str) -> _Tensor:
+        """Batch normalisation, if the network has any."""
         if not self.batch_norm:
             return x
         return keras.layers.BatchNormalization(**_BATCH_NORM, name=name)(x)
 
     def norm_relu(self, x: _Tensor, prefix: str, number: str = "") -> _Tensor:
+        """Normalises and rectifies."""
         x = self.norm(x, f"{prefix}_bn{number}")
         return keras.layers.ReLU(name=f"{prefix}_relu{number}")(x)
 
@@ -86,6 +85,7 @@ class Layers:
         number: str = "",
         **options: Any,
     ) -> _Tensor:
+        """Convolves, normalises and rectifies."""
         name = f"{prefix}_conv{number}"
         x = self.conv(x, filters, size, name, normalized=True, **options)
         return self.norm_relu(x, prefix, number)
@@ -98,23 +98,20 @@ class Layers:
 
     def halving_stem(self, x: _Tensor, filters: int) -> _Tensor:
         """Halves the resolution and brings the channels to `filters`."""
-        if not _is_positive_integer(filters) or filters % 2:
-            raise ValueError(
-                "`filters` must be a positive, even integer, as the first convolution "
-                f"has half as many. Received: filters={filters!r}. Pass an even number "
-                "such as 32 or 64."
-            )
+        if filters % 2:
+            accepted = "be an even integer, as the first convolution has half as many"
+            raise refusal("`filters`", accepted, filters, "Pass e.g. 32 or 64.")
         x = self.conv(x, filters // 2, 3, "stem_conv1")
         x = keras.layers.ReLU(name="stem_relu1")(x)
         x = self.conv(x, filters, 5, "stem_conv2", strides=2)
         return keras.layers.ReLU(name="stem_relu2")(x)
 
     def small_image_stem(self, x: _Tensor, filters: int) -> _Tensor:
-        check_positive_integers(filters=filters)
+        """Keeps the resolution."""
         return self.conv_norm_relu(x, filters, 3, "stem")
 
     def large_image_stem(self, x: _Tensor, filters: int) -> _Tensor:
-        check_positive_integers(filters=filters)
+        """Halves the resolution twice."""
         x = self.conv_norm_relu(x, filters, 7, "stem", strides=2)
         return keras.layers.MaxPooling2D(
             3, strides=2, padding="same", **_CHANNELS_LAST, name="stem_pool"
@@ -123,6 +120,7 @@ class Layers:
     def pre_activation_block(
         self, x: _Tensor, name: str, *, first_in_network: bool
     ) -> _Tensor:
+        """One block ``x + conv(relu(bn(conv(relu(bn(x))))))``."""
         filters = x.shape[-1]
         v = x if first_in_network else self.norm_relu(x, name, "1")
         v = self.conv(v, filters, 3, f"{name}_conv1", normalized=True)
@@ -138,67 +136,50 @@ class Layers:
     ) -> _Tensor:
         """Stacks blocks; `transition` joins the stages and is no part of a block."""
         for stage, block in _stages_and_blocks(blocks):
-            first_in_stage = block == 1
-            if transition and first_in_stage and stage > 1:
+            if transition and block == 1 and stage > 1:
                 x = transition(x, f"stage{stage}_transition")
-            prefix = f"stage{stage}_" if len(blocks) > 1 else ""
-            x = self.pre_activation_block(
-                x,
-                f"{prefix}block{block}",
-                first_in_network=first_in_stage and stage == 1,
-            )
+            name = f"stage{stage}_block{block}" if len(blocks) > 1 else f"block{block}"
+            first = stage == block == 1
+            x = self.pre_activation_block(x, name, first_in_network=first)
         return x
 
     def strided_transition(self, x: _Tensor, name: str) -> _Tensor:
+        """Halves the resolution and doubles the channels."""
         return self.conv(x, 2 * x.shape[-1], 1, name, strides=2)
 
     def pooling_transition(self, x: _Tensor, name: str) -> _Tensor:
+        """Halves the resolution."""
         return keras.layers.AveragePooling2D(2, **_CHANNELS_LAST, name=name)(x)
 
     def resnext_block(
-        self,
-        x: _Tensor,
-        inner: int,
-        outer: int,
-        name: str,
-        *,
-        groups: int,
-        strides: int,
+        self, x: _Tensor, inner: int, outer: int, name: str, groups: int, strides: int
     ) -> _Tensor:
+        """One block ``relu(x + r(x))``, grouped where it has `inner` channels."""
         r = self.conv_norm_relu(x, inner, 1, name, "1")
         r = self.conv_norm_relu(r, inner, 3, name, "2", strides=strides, groups=groups)
         r = self.conv(r, outer, 1, f"{name}_conv3", normalized=True)
         r = self.norm(r, f"{name}_bn3")
         if strides > 1 or x.shape[-1] != outer:
-            shortcut = f"{name}_projection"
-            x = self.conv(
-                x, outer, 1, f"{shortcut}_conv", strides=strides, normalized=True
-            )
-            x = self.norm(x, f"{shortcut}_bn")
+            shortcut = f"{name}_projection_conv"
+            x = self.conv(x, outer, 1, shortcut, strides=strides, normalized=True)
+            x = self.norm(x, f"{name}_projection_bn")
         return keras.layers.ReLU(name=f"{name}_relu3")(self.step(x, r, name))
 
     def resnext_stages(
-        self,
-        x: _Tensor,
-        filters: int,
-        blocks: Sequence[int],
-        cardinality: int,
-        group_width: int,
+        self, x: _Tensor, filters: int, blocks: Sequence[int], groups: int, width: int
     ) -> _Tensor:
-        check_positive_integers(cardinality=cardinality, group_width=group_width)
+        """Stacks blocks, whose channels double and whose resolution halves by stage."""
+        check_positive_integers(cardinality=groups, group_width=width)
         for stage, block in _stages_and_blocks(blocks):
             growth = 2 ** (stage - 1)
-            x = self.resnext_block(
-                x,
-                cardinality * group_width * growth,
-                4 * filters * growth,
-                f"stage{stage}_block{block}",
-                groups=cardinality,
-                strides=2 if stage > 1 and block == 1 else 1,
-            )
+            inner, outer = groups * width * growth, 4 * filters * growth
+            strides = 2 if stage > 1 and block == 1 else 1
+            name = f"stage{stage}_block{block}"
+            x = self.resnext_block(x, inner, outer, name, groups, strides)
         return x
 
     def pooled_logits(self, x: _Tensor, num_classes: int) -> _Tensor:
+        """The head: global average pooling and a dense layer."""
         x = keras.layers.GlobalAveragePooling2D(**_CHANNELS_LAST, name="head_pool")(x)
         return self.dense(x, num_classes, "logits")
 
@@ -229,44 +210,41 @@ def _stages_and_blocks(blocks: Sequence[int]) -> Iterator[tuple[int, int]]:
 
 
 def image_input(
-    input_shape: Sequence[int], num_classes: int, smallest: int = 1
+    input_shape: Sequence[int], num_classes: int, filters: int, smallest: int = 1
 ) -> _Tensor:
-    check_positive_integers(num_classes=num_classes)
+    """The input of a network whose images have at least `smallest` pixels a side."""
+    check_positive_integers(num_classes=num_classes, filters=filters)
     shape = tuple(input_shape) if isinstance(input_shape, Sequence) else ()
-    valid = len(shape) == 3 and all(map(_is_positive_integer, shape))
+    valid = len(shape) == 3 and all(is_whole(size, 1) for size in shape)
     if not valid or min(shape[:2]) < smallest:
-        raise ValueError(
-            "`input_shape` must be three positive integers, (height, width, channels), "
-            f"with height and width of at least {smallest}. Received: "
-            f"input_shape={input_shape!r}. Leave out the batch axis; gray images have "
-            "one channel, which `x[..., None]` adds."
+        raise refusal(
+            "`input_shape`",
+            "be three positive integers, (height, width, channels), with height and "
+            f"width of at least {smallest}",
+            input_shape,
+            "Leave out the batch axis; gray images have one channel, which "
+            "`x[..., None]` adds.",
         )
     return keras.Input(shape, name="image")
 
 
 def per_stage(num_blocks: int | Sequence[int], num_stages: int) -> tuple[int, ...]:
+    """The number of blocks in each stage."""
     if isinstance(num_blocks, Sequence):
         blocks = tuple(num_blocks)
     else:
         blocks = (num_blocks,) * num_stages
-    if len(blocks) != num_stages or not all(map(_is_positive_integer, blocks)):
-        raise ValueError(
-            f"`num_blocks` must be a positive integer, or a sequence of {num_stages}, "
-            f"one for each stage. Received: num_blocks={num_blocks!r}. Give a single "
-            "integer for stages of one depth."
+    if len(blocks) != num_stages or not all(is_whole(count, 1) for count in blocks):
+        raise refusal(
+            "`num_blocks`",
+            f"be a positive integer, or a sequence of {num_stages}, one for each stage",
+            num_blocks,
+            "Give a single integer for stages of one depth.",
         )
     return blocks
 
 
 def check_positive_integers(**values: Any) -> None:
+    """Refuses what is no whole number of at least 1."""
     for argument, value in values.items():
-        if not _is_positive_integer(value):
-            raise ValueError(
-                f"`{argument}` must be a positive integer. Received: "
-                f"{argument}={value!r}. Pass an integer of at least 1."
-            )
-
-
-def _is_positive_integer(value: Any) -> bool:
-    is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    return is_integer and value >= 1
+        whole_number(f"`{argument}`", value, 1)

@@ -7,12 +7,7 @@ from typing import Any
 
 import keras
 
-from keras_lap.networks.layers import (
-    Layers,
-    check_positive_integers,
-    image_input,
-    per_stage,
-)
+from keras_lap.networks.layers import Layers, image_input, per_stage
 
 
 def one_representation_resnet(
@@ -52,10 +47,10 @@ def one_representation_resnet(
         >>> network = one_representation_resnet((28, 28, 1), 10, num_blocks=5)
     """
     layers = Layers(batch_norm, time_step, kernel_initializer)
-    inputs = image_input(input_shape, num_classes)
+    inputs = image_input(input_shape, num_classes, filters)
     x = layers.halving_stem(inputs, filters)
     x = layers.pre_activation_stages(x, per_stage(num_blocks, 1))
-    x = layers.flatten(x, "head_flatten")
+    x = keras.layers.Flatten(data_format="channels_last", name="head_flatten")(x)
     x = layers.dense(x, 10 * num_classes, "head_dense", normalized=True)
     x = layers.norm_relu(x, "head")
     return keras.Model(inputs, layers.dense(x, num_classes, "logits"), name=name)
@@ -129,11 +124,10 @@ def resnet(
         >>> network = resnet((32, 32, 3), 10, num_blocks=(2, 3, 2))
     """
     layers = Layers(batch_norm, time_step, kernel_initializer)
-    inputs = image_input(input_shape, num_classes)
+    inputs = image_input(input_shape, num_classes, filters)
     x = layers.halving_stem(inputs, filters)
-    x = layers.pre_activation_stages(
-        x, per_stage(num_blocks, 3), layers.strided_transition
-    )
+    blocks = per_stage(num_blocks, 3)
+    x = layers.pre_activation_stages(x, blocks, layers.strided_transition)
     x = layers.norm_relu(x, "head")
     return keras.Model(inputs, layers.pooled_logits(x, num_classes), name=name)
 
@@ -174,11 +168,10 @@ def avgpool_resnet(
         >>> network = avgpool_resnet((32, 32, 3), 10, filters=32)
     """
     layers = Layers(batch_norm, time_step, kernel_initializer)
-    inputs = image_input(input_shape, num_classes, smallest=7)
+    inputs = image_input(input_shape, num_classes, filters, smallest=7)
     x = layers.halving_stem(inputs, filters)
-    x = layers.pre_activation_stages(
-        x, per_stage(num_blocks, 3), layers.pooling_transition
-    )
+    blocks = per_stage(num_blocks, 3)
+    x = layers.pre_activation_stages(x, blocks, layers.pooling_transition)
     x = layers.norm_relu(x, "head")
     return keras.Model(inputs, layers.pooled_logits(x, num_classes), name=name)
 
@@ -219,11 +212,9 @@ def wide_resnet(
         >>> network = wide_resnet((32, 32, 3), 100)
     """
     layers = Layers(batch_norm, time_step, kernel_initializer)
-    inputs = image_input(input_shape, num_classes)
-    check_positive_integers(filters=filters)
+    inputs = image_input(input_shape, num_classes, filters)
     x = layers.conv(inputs, filters, 3, "stem_conv")
-    x = layers.pre_activation_stages(
-        x, per_stage(num_blocks, 3), layers.strided_transition
-    )
+    blocks = per_stage(num_blocks, 3)
+    x = layers.pre_activation_stages(x, blocks, layers.strided_transition)
     x = layers.norm_relu(x, "head")
     return keras.Model(inputs, layers.pooled_logits(x, num_classes), name=name)

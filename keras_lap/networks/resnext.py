@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from keras_lap._checks import choice
 from keras_lap.networks.layers import Layers, image_input, per_stage
 
 
@@ -53,11 +54,10 @@ def resnext29(
         >>> network = resnext29((32, 32, 3), 10, cardinality=8)
     """
     layers = Layers(batch_norm, time_step, kernel_initializer)
-    inputs = image_input(input_shape, num_classes)
+    inputs = image_input(input_shape, num_classes, filters)
     x = layers.small_image_stem(inputs, filters)
-    x = layers.resnext_stages(
-        x, filters, per_stage(num_blocks, 3), cardinality, group_width
-    )
+    blocks = per_stage(num_blocks, 3)
+    x = layers.resnext_stages(x, filters, blocks, cardinality, group_width)
     return keras.Model(inputs, layers.pooled_logits(x, num_classes), name=name)
 
 
@@ -107,15 +107,9 @@ def resnext50(
         >>> large = resnext50((224, 224, 3), 1000, stem="imagenet")
     """
     layers = Layers(batch_norm, time_step, kernel_initializer)
-    inputs = image_input(input_shape, num_classes)
+    inputs = image_input(input_shape, num_classes, filters)
     stems = {"cifar": layers.small_image_stem, "imagenet": layers.large_image_stem}
-    if stem not in stems:
-        raise ValueError(
-            f'`stem` must be "cifar" or "imagenet". Received: stem={stem!r}. Use '
-            '"cifar" for images of about 32x32 pixels, "imagenet" for large ones.'
-        )
-    x = stems[stem](inputs, filters)
-    x = layers.resnext_stages(
-        x, filters, per_stage(num_blocks, 4), cardinality, group_width
-    )
+    x = stems[choice("`stem`", stem, tuple(stems))](inputs, filters)
+    blocks = per_stage(num_blocks, 4)
+    x = layers.resnext_stages(x, filters, blocks, cardinality, group_width)
     return keras.Model(inputs, layers.pooled_logits(x, num_classes), name=name)

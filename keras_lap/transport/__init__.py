@@ -1,12 +1,15 @@
 """How a network transports its data: how far, how straight, how far from optimal.
 
-`analyze` runs data through any trained network with residual blocks and returns a
-`TransportReport`; the `plot_` functions and `animate` draw it. Needs POT, and for the
-pictures matplotlib: ``pip install "keras-lap[transport,plots]"``.
+In go a network with residual blocks and data, out come a `TransportReport` (`analyze`)
+and pictures of it (the `plot_` functions and `animate`); `callbacks.TransportMonitor`
+uses it while a network trains. What compares with optimal transport, `analyze` among
+it, needs POT, and the pictures need matplotlib:
+``pip install "keras-lap[transport,plots]"``. Displacements, straightness and quotients
+need neither.
 """
 
 from keras_lap.transport.curves import plot_block_costs, plot_training
-from keras_lap.transport.lipschitz import Quotients, Regularity, regularity
+from keras_lap.transport.distances import Quotients, Regularity, regularity
 from keras_lap.transport.measure import analyze
 from keras_lap.transport.optimal import Matching, match, optimal_transport_score
 from keras_lap.transport.plots import (
@@ -16,11 +19,7 @@ from keras_lap.transport.plots import (
     plot_points,
     plot_trajectories,
 )
-from keras_lap.transport.report import (
-    BlockTransport,
-    StageTransport,
-    TransportReport,
-)
+from keras_lap.transport.report import BlockTransport, StageTransport, TransportReport
 from keras_lap.transport.scores import line_shape_score, path_ratio
 
 __all__ = [

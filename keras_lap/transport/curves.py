@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_lap.transport.axes import grid, matplotlib, single
-from keras_lap.transport.planes import COLORS
+from keras_lap._drawing import color, grid, label, matplotlib, single, whole_ticks
 
 History = Mapping[str, Sequence[float]]
 _BLOCK = "transport_cost_block"
@@ -39,8 +38,7 @@ def plot_block_costs(history: Any, ax: Any = None) -> Any:
     mesh = axis.pcolormesh(*edges, visible, norm=colors.LogNorm(), cmap="cividis")
     axis.figure.colorbar(mesh, ax=axis, label="cost of the block")
     axis.set(xlabel="epoch", ylabel="block")
-    for scale in (axis.xaxis, axis.yaxis):
-        scale.get_major_locator().set_params(integer=True)
+    whole_ticks(axis.xaxis, axis.yaxis)
     return axis
 
 
@@ -67,14 +65,14 @@ def plot_training(history: Any) -> Any:
         ("task loss", ("task_loss", "loss")),
         ("transport cost", ("transport_cost", "transport_total_cost")),
     )
-    for axis, (label, keys) in zip(axes, panels, strict=True):
+    for axis, (title, keys) in zip(axes, panels, strict=True):
         for number, (name, values) in enumerate(histories.items()):
             curve = next((values[key] for key in keys if key in values), None)
             if curve is not None:
                 _curve(axis, curve, name, number)
-        axis.set(xlabel="epoch", ylabel=label)
-        axis.xaxis.get_major_locator().set_params(integer=True)
-        if label != "multiplier λ" and _positive(axis):
+        axis.set(xlabel="epoch", ylabel=title)
+        whole_ticks(axis.xaxis)
+        if title != "multiplier λ" and _positive(axis):
             axis.set_yscale("log")
     if len(histories) > 1:
         axes[1].legend(fontsize=8)
@@ -85,8 +83,8 @@ def _curve(axis: Any, values: Sequence[float], name: str, number: int) -> None:
     measured = np.asarray(values, float)
     epochs = np.arange(1, len(measured) + 1)[np.isfinite(measured)]
     style = ("-", "--", "-.", ":")[number % 4]
-    color = COLORS[number % len(COLORS)]
-    axis.plot(epochs, measured[epochs - 1], style, color=color, label=name)
+    line = {"color": color(number), "label": label(name)}
+    axis.plot(epochs, measured[epochs - 1], style, **line)
 
 
 def _positive(axis: Any) -> bool:
@@ -96,15 +94,10 @@ def _positive(axis: Any) -> bool:
 
 def _named(history: Any) -> dict[str, History]:
     history = getattr(history, "history", history)
-    if isinstance(history, Mapping) and any(
-        isinstance(value, Mapping) or hasattr(value, "history")
-        for value in history.values()
-    ):
-        named: dict[str, Any] = {
-            name: getattr(part, "history", part) for name, part in history.items()
-        }
-    else:
-        named = {"training": history}
+    parts = history.values() if isinstance(history, Mapping) else ()
+    if not any(isinstance(part, Mapping) or hasattr(part, "history") for part in parts):
+        history = {"training": history}
+    named = {name: getattr(part, "history", part) for name, part in history.items()}
     if not all(named.values()):
         raise ValueError(
             "A history without epochs cannot be drawn. Received: "

@@ -8,20 +8,14 @@ import keras
 import numpy as np
 
 from keras_lap._checks import finite_number, whole_number
+from keras_lap._drawing import counted
 from keras_lap.blocks import Selection
-from keras_lap.energies import DisplacementEnergy
-from keras_lap.training.model import LeastActionModel
 from keras_lap.transport.batches import batches
-from keras_lap.transport.lipschitz import regularity
+from keras_lap.transport.distances import regularity
 from keras_lap.transport.optimal import match, optimal_transport_score, solver
-from keras_lap.transport.report import (
-    LEVELS,
-    BlockTransport,
-    StageTransport,
-    TransportReport,
-)
+from keras_lap.transport.report import BlockTransport, StageTransport, TransportReport
 from keras_lap.transport.sampling import Reservoir
-from keras_lap.transport.states import Pair, StateReader, split_into_stages
+from keras_lap.transport.states import Move, StateReader, split_into_stages
 from keras_lap.transport.sums import StageSums
 
 # The sampled states take at most so much memory.
@@ -79,120 +73,116 @@ def analyze(
         >>> print(report)
         >>> report.stages[0].optimality
     """
-    p = exponent_of(model) if p is None else p
-    p = finite_number("p", p, "> 1", "Use 2 for squared distances.")
+    if p is not None:
+        p = finite_number("p", p, "> 1", "Use 2 for squared distances.")
     batch_size = whole_number("batch_size", batch_size, 1, "Use e.g. 32.")
     max_samples = whole_number("max_samples", max_samples, 2, "Use e.g. 1000.")
-    solver()  # better missed before the data are run than after
-    reader = StateReader(model, blocks, include_projections)
-    return read(reader, x, y, p, batch_size, max_samples, verbose)
+    measure = Measurement(model, blocks, include_projections)
+    return measure(x, y, p, batch_size, max_samples, verbose)
 
 
-def read(
-    reader: StateReader,
-    x: Any,
-    y: Any,
-    p: float,
-    batch_size: int,
-    max_samples: int,
-    verbose: int = 0,
-) -> TransportReport:
-    """As `analyze`, with a reader that was made before."""
-    parts, steps = batches(x, y, batch_size)
-    bar = keras.utils.Progbar(steps, verbose=verbose, unit_name="batch")
-    stream = None
-    for number, (part, labels) in enumerate(parts, start=1):
-        names, kinds, states = reader(part)
-        if stream is None:
-            stream = _Stream(names, kinds, states, p, max_samples)
-        stream.add(names, states, labels)
-        bar.update(number, finalize=number == steps)
-    count = 0 if stream is None else stream.count
-    if stream is None or count < 2:
-        raise ValueError(
-            f"A transport is compared on two samples or more. Received: {count} "
-            f"sample{'' if count == 1 else 's'} in x. Pass arrays of shape (n, ...)."
-        )
-    return stream.report(reader.report.model_name)
+class Measurement:
+    """Measures how one network transports data, as often as asked.
+
+    Args:
+        model: As for `analyze`.
+        blocks: Likewise.
+        include_projections: Likewise.
+
+    Raises:
+        ImportError: If POT is not installed.
+        ValueError: If the model has no residual block.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        blocks: Selection = "auto",
+        include_projections: bool = False,
+    ):
+        solver()  # better missed before the data are run than after
+        self._reader = StateReader(model, blocks, include_projections)
+
+    def __call__(
+        self,
+        x: Any,
+        y: Any,
+        p: float | None,
+        batch_size: int,
+        max_samples: int,
+        verbose: int = 0,
+    ) -> TransportReport:
+        """Runs the data once; the arguments are those of `analyze`."""
+        parts, steps = batches(x, y, batch_size)
+        bar = keras.utils.Progbar(steps, verbose=verbose, unit_name="batch")
+        stream = None
+        for number, (part, labels) in enumerate(parts, start=1):
+            moves = self._reader.moves(part)
+            if stream is None:
+                stream = _Stream(moves, p or self._reader.exponent, max_samples)
+            stream.add(moves, labels)
+            bar.update(number, finalize=number == steps)
+        count = 0 if stream is None else stream.count
+        if stream is None or count < 2:
+            raise ValueError(
+                "A transport is compared on two samples or more. Received: "
+                f"{counted(count, 'sample')} in x. Pass arrays of shape (n, ...)."
+            )
+        return stream.report(self._reader.report.model_name)
 
 
 class _Stream:
     """What is kept while batches pass by."""
 
-    def __init__(
-        self,
-        names: list[str],
-        kinds: list[str],
-        states: list[Pair],
-        p: float,
-        max_samples: int,
-    ):
+    def __init__(self, moves: list[Move], p: float, max_samples: int):
         self.count = 0
-        self._names, self._kinds, self._p = names, kinds, p
-        self._stages = split_into_stages(states)
-        self._sums = [StageSums(p, [names[k] for k in ks]) for ks in self._stages]
-        sizes = [array[:1].nbytes for array in self._sampled(states)]
-        fitting = SAMPLE_BYTES // sum(sizes)
+        self._p = p
+        self._names = [move.name for move in moves]
+        self._parts = split_into_stages(moves)
+        self._sums = [StageSums(moves[part], p) for part in self._parts]
+        fitting = SAMPLE_BYTES // sum(s[:1].nbytes for s in self._sampled(moves))
         self._sample = Reservoir(max(2, min(max_samples, fitting)))
 
-    def add(self, names: list[str], states: list[Pair], labels: Any) -> None:
+    def add(self, moves: list[Move], labels: Any) -> None:
         """Adds a batch."""
-        if names != self._names:
+        if [move.name for move in moves] != self._names:
             raise ValueError(
                 "The blocks were not run alike in all batches: "
-                f"{len(self._names)} times in the first one, {len(names)} times in a "
+                f"{len(self._names)} times in the first one, {len(moves)} times in a "
                 "later one. Choose blocks that are, by blocks=..."
             )
-        for sums, indices in zip(self._sums, self._stages, strict=True):
-            sums.add([states[index] for index in indices])
+        for sums, part in zip(self._sums, self._parts, strict=True):
+            sums.add(moves[part])
         own = [] if labels is None else [labels]
-        self._sample.add([*self._sampled(states), *own])
-        self.count += len(states[0][0])
+        self._sample.add([*self._sampled(moves), *own])
+        self.count += len(moves[0].before)
 
-    def _sampled(self, states: list[Pair]) -> list[np.ndarray]:
+    def _sampled(self, moves: list[Move]) -> list[np.ndarray]:
         """The states of every stage: before its first block and after each."""
         return [
             state
-            for stage in self._stages
-            for state in (states[stage[0]][0], *(states[k][1] for k in stage))
+            for stage in (moves[part] for part in self._parts)
+            for state in (stage[0].before, *(move.after for move in stage))
         ]
 
     def report(self, model_name: str) -> TransportReport:
         """Makes the report of everything that was added."""
-        rows = self._sample.rows()
+        rows = iter(self._sample.rows())
         blocks: list[BlockTransport] = []
         stages: list[StageTransport] = []
-        for number, (sums, indices) in enumerate(
-            zip(self._sums, self._stages, strict=True)
-        ):
-            for block, index in zip(sums.blocks, indices, strict=True):
-                quantiles = zip(LEVELS, block.quantiles(LEVELS), strict=True)
-                blocks.append(
-                    BlockTransport(
-                        self._names[index],
-                        self._kinds[index],
-                        number,
-                        block.cost.result() or 0.0,
-                        block.norm.result() or 0.0,
-                        {str(level): quantile for level, quantile in quantiles},
-                        block.relative.result(),
-                        block.cosine.result(),
-                    )
-                )
-            states = [rows.pop(0) for _ in range(len(indices) + 1)]
-            names = tuple(self._names[index] for index in indices)
-            stages.append(_stage(names, sums, states, self._p))
-        labels = rows[0] if rows else None
+        for number, sums in enumerate(self._sums):
+            blocks += [block.report(number) for block in sums.blocks]
+            states = [next(rows) for _ in range(len(sums.blocks) + 1)]
+            stages.append(_stage(sums, states, self._p))
+        labels = next(rows, None)
         return TransportReport(
             model_name, self._p, self.count, tuple(blocks), tuple(stages), labels
         )
 
 
-def _stage(
-    names: tuple[str, ...], sums: StageSums, states: list[np.ndarray], p: float
-) -> StageTransport:
+def _stage(sums: StageSums, states: list[np.ndarray], p: float) -> StageTransport:
     return StageTransport(
-        names,
+        tuple(block.name for block in sums.blocks),
         sums.path_ratio.result() or 1.0,
         sums.line_shape_score.result() or 1.0,
         optimal_transport_score(states),
@@ -200,9 +190,3 @@ def _stage(
         regularity(states[0], states[-1]),
         tuple(states),
     )
-
-
-def exponent_of(model: keras.Model) -> float:
-    """The exponent that a model is trained with; 2 if there is none."""
-    energy = model.energy if isinstance(model, LeastActionModel) else None
-    return energy.p if isinstance(energy, DisplacementEnergy) else 2.0

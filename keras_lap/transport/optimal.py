@@ -1,6 +1,7 @@
 """A network's map beside the optimal transport between the same two clouds.
 
-The solvers are those of POT, the Python Optimal Transport library.
+The solvers are those of POT, the Python Optimal Transport library, which nothing else
+here needs.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from keras_lap._extras import require
+from keras_lap.transport.distances import squared_distances
 
 # Above so many points the exact solver takes many seconds, and Sinkhorn's is used.
 EXACT_LIMIT = 2000
 # Regularisation of Sinkhorn's algorithm, relative to the mean cost of a pair.
 _SINKHORN = 1e-2
-_FEATURES_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,21 +132,6 @@ def solver() -> Any:
         ImportError: If it is not installed.
     """
     return require("ot", "POT", "transport", "The comparison with optimal transport")
-
-
-def squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """``‖y_j − x_i‖²`` in float64, `(n, m)`, from points `(n, d)` and `(m, d)`.
-
-    In parts: a copy of high-dimensional points in float64 would be the largest array.
-    """
-    ot = solver()
-    squares = np.zeros((len(x), len(y)))
-    for first in range(0, x.shape[1], _FEATURES_AT_ONCE):
-        part = slice(first, first + _FEATURES_AT_ONCE)
-        a, b = x[:, part].astype(float), y[:, part].astype(float)
-        center = a.mean(axis=0)  # far from zero the fast formula rounds away digits
-        squares += ot.dist(a - center, b - center, metric="sqeuclidean")
-    return squares
 
 
 def _exact(ot: Any, costs: np.ndarray) -> tuple[float, np.ndarray]:

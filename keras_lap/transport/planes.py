@@ -3,45 +3,75 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from keras_lap.transport.report import StageTransport, TransportReport
+from keras_lap._checks import refusal
+from keras_lap._drawing import COLORS, color, label, marker
+from keras_lap.transport.report import TransportReport
 
-# Colours that stay apart in every kind of colour blindness: those of Okabe and Ito
-# without yellow, which is lost on white, then brown and violet.
-COLORS = (
-    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"),
-    *("#000000", "#999999", "#7F4F24", "#7B3294"),
-)
-# More shapes than ten classes need, so that colour is never alone.
-MARKERS = ("o", "^", "s", "D", "v", "P", "X", "<", ">", "*")
 # Principal components are fitted to so many points at most.
 _FITTED = 500
 
 
-@dataclass(frozen=True, eq=False)
-class Plane:
-    """Two coordinates of states.
+class Projection:
+    """A stage of a report, the points of its states seen in one plane.
+
+    Args:
+        report: From `analyze`.
+        stage: Index of the stage.
+        max_points: How many points of the sample to show; None for all.
 
     Attributes:
-        center: `(features,)`.
-        axes: `(features, 2)`.
-        labels: What the coordinates are called.
+        stage: The `StageTransport`.
+        points: Coordinates of the points in every state, `(states, points, 2)`.
+        labels: What the two coordinates are called.
+        groups: The points by class: a name and the points' indices each.
+
+    Raises:
+        ValueError: If there is no such stage.
     """
 
-    center: np.ndarray
-    axes: np.ndarray
-    labels: tuple[str, str]
+    def __init__(
+        self, report: TransportReport, stage: int, max_points: int | None = None
+    ):
+        last = len(report.stages) - 1
+        if not -last - 1 <= stage <= last:
+            accepted = f"be one of 0 … {last}, the stages of the report"
+            raise refusal("stage", accepted, stage)
+        self.stage = report.stages[stage]
+        center, axes, self.labels = _plane(self.stage.states)
+        shown = [_flat(state[:max_points]) for state in self.stage.states]
+        self.points = np.stack([(points - center) @ axes for points in shown])
+        self.groups = _classes(report.labels, len(shown[0]))
 
-    def project(self, states: np.ndarray) -> np.ndarray:
-        """Coordinates of states `(n, ...)`, shape `(n, 2)`."""
-        flat = np.reshape(states, (len(states), -1))
-        return (flat - self.center) @ self.axes
+    def frame(self, axis: Any, title: str) -> None:
+        """Names the axes, and what they show."""
+        axis.set(xlabel=self.labels[0], ylabel=self.labels[1])
+        axis.set_title(title, fontsize=10)
+
+    def scatter(self, axis: Any, points: np.ndarray, size: float = 9) -> None:
+        """Draws points `(points, 2)`, one collection for each class."""
+        for number, (name, members) in enumerate(self.groups):
+            axis.scatter(
+                *points[members].T,
+                s=size,
+                color=color(number),
+                marker=marker(number),
+                linewidths=0,
+                label=label(name) or None,
+                rasterized=True,  # as vectors, they would make a file of megabytes
+            )
 
 
-def plane_of(states: Sequence[np.ndarray]) -> Plane:
+def _flat(states: np.ndarray) -> np.ndarray:
+    return np.reshape(states, (len(states), -1))
+
+
+def _plane(
+    states: Sequence[np.ndarray],
+) -> tuple[np.ndarray, np.ndarray, tuple[str, str]]:
     """The plane in which states are drawn.
 
     The data's own if they have two features; one feature lies on the first axis; else
@@ -50,45 +80,33 @@ def plane_of(states: Sequence[np.ndarray]) -> Plane:
 
     Args:
         states: ``x_0 … x_K`` of the same samples, each of shape `(n, ...)`.
+
+    Returns:
+        Its center, `(features,)`, its axes, `(features, 2)`, and their names.
     """
-    ends = [np.reshape(state, (len(state), -1)) for state in (states[0], states[-1])]
+    ends = [_flat(state) for state in (states[0], states[-1])]
     features = ends[0].shape[1]
     if features <= 2:
-        return Plane(np.zeros(features), np.eye(features, 2), ("$x_1$", "$x_2$"))
+        return np.zeros(features), np.eye(features, 2), ("$x_1$", "$x_2$")
     points = np.concatenate([end[:_FITTED].astype(float) for end in ends])
     center = points.mean(axis=0)
     _, sizes, rows = np.linalg.svd(points - center, full_matrices=False)
     shares = 100 * sizes[:2] ** 2 / max(float(np.sum(sizes**2)), np.finfo(float).tiny)
     first, second = (f"component {i + 1} ({shares[i]:.0f} %)" for i in range(2))
-    return Plane(center, rows[:2].T, (first, second))
+    return center, rows[:2].T, (first, second)
 
 
-def stage_of(report: TransportReport, stage: int) -> StageTransport:
-    """A stage of a report by its index.
-
-    Raises:
-        ValueError: If there is no such stage.
-    """
-    if not -len(report.stages) <= stage < len(report.stages):
-        raise ValueError(
-            f"stage must be one of 0 … {len(report.stages) - 1}, the stages of the "
-            f"report. Received: stage={stage}."
-        )
-    return report.stages[stage]
-
-
-def classes(report: TransportReport, count: int) -> list[tuple[str, np.ndarray]]:
-    """The sample's first points by class: a name and the points' indices each.
+def _classes(labels: np.ndarray | None, count: int) -> list[tuple[str, np.ndarray]]:
+    """The first points by class; see `Projection`.
 
     Labels that are not whole numbers or names of at most ten classes are not used.
     """
-    everyone = np.arange(min(count, report.sample_size))
-    if report.labels is None:
+    everyone = np.arange(count)
+    if labels is None:
         return [("", everyone)]
-    labels = report.labels
     if labels.ndim == 2 and labels.shape[1] > 1:  # one-hot
         labels = labels.argmax(axis=1)
-    labels = labels.reshape(len(labels), -1)[:, 0]
+    labels = _flat(labels)[:, 0]
     names = np.unique(labels)
     whole = labels.dtype.kind in "iubUSO" or np.all(labels == np.round(labels))
     if len(names) > len(COLORS) or not whole:

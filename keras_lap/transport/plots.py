@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from keras_lap.transport.axes import Reports, grid, matplotlib, named, single
-from keras_lap.transport.planes import (
-    COLORS,
-    MARKERS,
-    classes,
-    plane_of,
-    stage_of,
+from keras_lap._drawing import (
+    BLUE,
+    VERMILION,
+    color,
+    grid,
+    label,
+    marker,
+    matplotlib,
+    single,
+    whole_ticks,
 )
+from keras_lap.transport.planes import Projection
 from keras_lap.transport.report import TransportReport
+
+Reports = TransportReport | Mapping[str, TransportReport]
 
 
 def plot_points(
@@ -47,20 +54,18 @@ def plot_points(
     Examples:
         >>> keras_lap.transport.plot_points(report).savefig("points.png")
     """
-    chosen = stage_of(report, stage)
-    plane = plane_of(chosen.states)
-    count = len(chosen.states)
+    seen = Projection(report, stage, max_points)
+    count = len(seen.points)
     figure, axes = grid(count, math.ceil(count / math.ceil(count / 5)), (2.1, 2.2))
-    panels = [plane.project(state[:max_points]) for state in chosen.states]
-    names = ("before", *chosen.blocks)
-    for axis, points, name in zip(axes, panels, names, strict=True):
-        _scatter(axis, report, points, max_points)
-        axis.set_title(_short(name), fontsize=8)
+    names = ("before", *seen.stage.blocks)
+    for axis, points, name in zip(axes, seen.points, names, strict=True):
+        seen.scatter(axis, points)
+        axis.set_title(label(_short(name)), fontsize=8)
         axis.tick_params(labelsize=6)
     if same_scale:
-        _same_limits(axes, np.concatenate(panels))
-    figure.supxlabel(plane.labels[0], fontsize=8)
-    figure.supylabel(plane.labels[1], fontsize=8)
+        _same_limits(axes, seen.points)
+    figure.supxlabel(seen.labels[0], fontsize=8)
+    figure.supylabel(seen.labels[1], fontsize=8)
     _legend(figure, axes[0])
     return figure
 
@@ -81,19 +86,17 @@ def plot_trajectories(reports: Reports, stage: int = 0, max_points: int = 40) ->
     Raises:
         ImportError: If matplotlib is not installed.
     """
-    reports = named(reports)
+    reports = _named(reports)
     columns = 2 if len(reports) in (2, 4) else 3
     figure, axes = grid(len(reports), columns, (4.2, 3.8))
     for axis, (name, report) in zip(axes, reports.items(), strict=True):
-        chosen = stage_of(report, stage)
-        plane = plane_of(chosen.states)
-        paths = np.stack([plane.project(s[:max_points]) for s in chosen.states])
-        for number, (_, members) in enumerate(classes(report, max_points)):
-            axis.plot(*paths[:, members].transpose(2, 0, 1), lw=0.8, c=COLORS[number])
-            axis.plot(*paths[0, members].T, "o", mfc="none", ms=4, c=COLORS[number])
-        _scatter(axis, report, paths[-1], max_points, size=18)
-        axis.set(xlabel=plane.labels[0], ylabel=plane.labels[1])
-        axis.set_title(f"{name}: path ratio {chosen.path_ratio:.3g}", fontsize=10)
+        seen = Projection(report, stage, max_points)
+        for number, (_, members) in enumerate(seen.groups):
+            paths, style = seen.points[:, members], {"c": color(number)}
+            axis.plot(*paths.transpose(2, 0, 1), lw=0.8, **style)
+            axis.plot(*paths[0].T, "o", mfc="none", ms=4, **style)
+        seen.scatter(axis, seen.points[-1], size=18)
+        seen.frame(axis, f"{label(name)}: path ratio {seen.stage.path_ratio:.3g}")
     _legend(figure, axes[0])
     return figure
 
@@ -114,29 +117,24 @@ def plot_matching(report: TransportReport, stage: int = 0, max_points: int = 60)
     Raises:
         ImportError: If matplotlib is not installed.
     """
-    chosen = stage_of(report, stage)
-    plane = plane_of(chosen.states)
-    before, after = (plane.project(chosen.states[end]) for end in (0, -1))
-    drawn = np.arange(min(max_points, len(before)))
-    matching = chosen.matching
+    seen = Projection(report, stage)
+    matching = seen.stage.matching
+    after, before = seen.points[-1], seen.points[0, :max_points]
+    drawn = np.arange(len(before))
     figure, axes = grid(2, 2, (4.2, 3.8))
+    ratio = f"{matching.optimal_cost:.4g} (ratio {matching.optimality:.3g})"
     panels = (
-        (f"network: {chosen.network_cost:.4g}", drawn, np.ones(len(drawn), bool)),
-        (
-            f"optimal: {chosen.optimal_cost:.4g} (ratio {chosen.optimality:.3g})",
-            matching.partners[drawn],
-            matching.own[drawn],
-        ),
+        (f"network: {matching.network_cost:.4g}", drawn, np.ones(len(drawn), bool)),
+        (f"optimal: {ratio}", matching.partners[drawn], matching.own[drawn]),
     )
     for axis, (title, partners, own) in zip(axes, panels, strict=True):
-        for members, color in ((own, COLORS[0]), (~own, COLORS[1])):
-            lines = np.stack([before[drawn], after[partners]])[:, members]
-            axis.plot(*lines.transpose(2, 0, 1), lw=0.8, c=color)
-        axis.plot(*before[drawn].T, "o", mfc="none", ms=4, c="black", label="before")
+        for members, shade in ((own, BLUE), (~own, VERMILION)):
+            lines = np.stack([before, after[partners]])[:, members]
+            axis.plot(*lines.transpose(2, 0, 1), lw=0.8, c=shade)
+        axis.plot(*before.T, "o", mfc="none", ms=4, c="black", label="before")
         axis.plot(*after[partners].T, "s", ms=3, c="#777777", label="after")
-        axis.set(xlabel=plane.labels[0], ylabel=plane.labels[1])
-        axis.set_title(title, fontsize=10)
-    _same_limits(axes, np.concatenate([before[drawn], after]))
+        seen.frame(axis, title)
+    _same_limits(axes, np.concatenate([before, after]))
     _legend(figure, axes[0])
     return figure
 
@@ -156,31 +154,22 @@ def plot_displacements(reports: Reports, ax: Any = None) -> Any:
         ImportError: If matplotlib is not installed.
     """
     axis = single(ax)
-    reports = named(reports)
+    reports = _named(reports)
     for number, (name, report) in enumerate(reports.items()):
         blocks = np.arange(len(report.blocks))
         at = blocks + 0.22 * (number - (len(reports) - 1) / 2)
         quantiles = [block.displacement_quantiles for block in report.blocks]
         table = np.array([list(levels.values()) for levels in quantiles]).T
-        color = COLORS[number % len(COLORS)]
-        axis.vlines(at, table[0], table[4], color=color, lw=1)
-        axis.vlines(at, table[1], table[3], color=color, lw=4, alpha=0.5)
-        marker = MARKERS[number % len(MARKERS)]
-        axis.plot(at, table[2], marker, ms=4, color=color, label=name)
+        style = {"color": color(number)}
+        axis.vlines(at, table[0], table[4], lw=1, **style)
+        axis.vlines(at, table[1], table[3], lw=4, alpha=0.5, **style)
+        axis.plot(at, table[2], marker(number), ms=4, label=label(name), **style)
     positive = all(b.displacement_mean > 0 for r in reports.values() for b in r.blocks)
-    axis.set(
-        xlabel="block",
-        ylabel="displacement $\\|x_{k+1} - x_k\\|$",
-        yscale="log" if positive else "linear",
-    )
-    axis.xaxis.get_major_locator().set_params(integer=True)
-    axis.legend(
-        fontsize=8,
-        loc="lower center",
-        bbox_to_anchor=(0.5, 1.0),
-        ncols=2,
-        frameon=False,
-    )
+    axis.set(xlabel="block", ylabel="displacement $\\|x_{k+1} - x_k\\|$")
+    axis.set_yscale("log" if positive else "linear")
+    whole_ticks(axis.xaxis)
+    above = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0)}
+    axis.legend(fontsize=8, ncols=2, frameon=False, **above)
     return axis
 
 
@@ -209,29 +198,21 @@ def animate(
         ValueError: If the ending of `path` is neither, or no ffmpeg was found.
     """
     writer = _writer(Path(path), fps)
-    chosen = stage_of(report, stage)
-    plane = plane_of(chosen.states)
-    states = np.stack([plane.project(state[:max_points]) for state in chosen.states])
+    seen = Projection(report, stage, max_points)
     figure, (axis,) = grid(1, 1, (4.4, 4.2))
-    _scatter(axis, report, states[0], max_points)
-    _same_limits([axis], states.reshape(-1, 2))
-    axis.set(xlabel=plane.labels[0], ylabel=plane.labels[1])
-    groups = [members for _, members in classes(report, max_points)]
+    seen.scatter(axis, seen.points[0])
+    _same_limits([axis], seen.points)
+    last = len(seen.points) - 1
     with writer.saving(figure, str(path), dpi=90):
-        for position in np.linspace(
-            0, len(states) - 1, _frames(states, frames_per_block)
-        ):
-            block = min(int(position), len(states) - 2)
+        for position in np.linspace(0, last, last * max(1, frames_per_block) + 1):
+            block = min(int(position), last - 1)
             part = position - block
-            points = (1 - part) * states[block] + part * states[block + 1]
-            for collection, members in zip(axis.collections, groups, strict=True):
-                collection.set_offsets(points[members])
-            axis.set_title(f"{report.model_name}: state {position:.1f}", fontsize=10)
+            before, after = seen.points[block : block + 2]
+            points = (1 - part) * before + part * after
+            for dots, (_, members) in zip(axis.collections, seen.groups, strict=True):
+                dots.set_offsets(points[members])
+            seen.frame(axis, f"{label(report.model_name)}: state {position:.1f}")
             writer.grab_frame()
-
-
-def _frames(states: np.ndarray, frames_per_block: int) -> int:
-    return (len(states) - 1) * max(1, frames_per_block) + 1
 
 
 def _writer(path: Path, fps: int) -> Any:
@@ -250,24 +231,16 @@ def _writer(path: Path, fps: int) -> Any:
     return kind(fps=fps)
 
 
-def _scatter(
-    axis: Any, report: TransportReport, points: np.ndarray, count: int, size: float = 9
-) -> None:
-    """One collection for each class."""
-    for number, (name, members) in enumerate(classes(report, count)):
-        axis.scatter(
-            *points[members].T,
-            s=size,
-            color=COLORS[number],
-            marker=MARKERS[number],
-            linewidths=0,
-            label=name or None,
-            rasterized=True,  # as vectors, the points would make a file of megabytes
-        )
+def _named(reports: Reports) -> dict[str, TransportReport]:
+    """Reports by the names they are drawn under."""
+    if isinstance(reports, TransportReport):
+        return {reports.model_name: reports}
+    return dict(reports)
 
 
 def _same_limits(axes: list[Any], points: np.ndarray) -> None:
-    """One scale for all panels, on which all points `(n, 2)` are seen."""
+    """One scale for all panels, on which all points `(..., 2)` are seen."""
+    points = points.reshape(-1, 2)
     margin = 0.05 * np.ptp(points, axis=0) + 1e-6
     low, high = points.min(axis=0) - margin, points.max(axis=0) + margin
     for axis in axes:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
+from itertools import count
 from typing import Any
 
 import numpy as np
 
+from keras_lap._drawing import counted, text_table
 from keras_lap._extras import require
-from keras_lap.transport.lipschitz import Regularity
+from keras_lap.transport.distances import Regularity
 from keras_lap.transport.optimal import Matching
-
-# Levels of the quantiles of displacement norms.
-LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 @dataclass(frozen=True)
@@ -92,7 +90,6 @@ class StageTransport:
         return self.matching.own_share
 
 
-_BLOCK_KEYS = tuple(BlockTransport.__dataclass_fields__)
 _STAGE_KEYS = (
     "network_cost",
     "optimal_cost",
@@ -161,10 +158,7 @@ class TransportReport:
             "p": self.p,
             "num_samples": self.num_samples,
             "total_cost": self.total_cost,
-            "blocks": [
-                {key: _plain(getattr(block, key)) for key in _BLOCK_KEYS}
-                for block in self.blocks
-            ],
+            "blocks": [asdict(block) for block in self.blocks],
             "stages": [
                 {
                     "blocks": list(stage.blocks),
@@ -204,18 +198,16 @@ class TransportReport:
     def __str__(self) -> str:
         lines = [
             f"{self.model_name}: transport of {self.num_samples} samples by "
-            f"{_counted(len(self.blocks), 'block')} in "
-            f"{_counted(len(self.stages), 'stage')}, p = {self.p:g}, "
+            f"{counted(len(self.blocks), 'block')} in "
+            f"{counted(len(self.stages), 'stage')}, p = {self.p:g}, "
             f"total cost {_number(self.total_cost)}",
             "",
-            *_table(_BLOCK_HEAD, [_block_row(block) for block in self.blocks]),
+            *text_table(_BLOCK_HEAD, map(_block_row, self.blocks), align=">"),
             "",
             f"  Against optimal transport, on {self.sample_size} samples"
             + ("" if self.stages[0].matching.exact else " (Sinkhorn, an upper bound)"),
             "",
-            *_table(
-                _STAGE_HEAD, [_stage_row(*item) for item in enumerate(self.stages)]
-            ),
+            *text_table(_STAGE_HEAD, map(_stage_row, self.stages, count()), align=">"),
         ]
         return "\n".join(lines)
 
@@ -228,16 +220,12 @@ _STAGE_HEAD = (
 
 
 def _block_row(block: BlockTransport) -> tuple[str, ...]:
-    numbers = (
-        block.cost,
-        block.displacement_mean,
-        block.relative_displacement,
-        block.cosine_with_previous,
-    )
-    return (block.name, block.kind, str(block.stage), *map(_number, numbers))
+    name, kind, stage, cost, mean, _, relative, cosine = astuple(block)
+    numbers = map(_number, (cost, mean, relative, cosine))
+    return (name, kind, str(stage), *numbers)
 
 
-def _stage_row(index: int, stage: StageTransport) -> tuple[str, ...]:
+def _stage_row(stage: StageTransport, index: int) -> tuple[str, ...]:
     numbers = [
         *(getattr(stage, key) for key in _STAGE_KEYS),
         stage.regularity.forward.maximum,
@@ -246,27 +234,8 @@ def _stage_row(index: int, stage: StageTransport) -> tuple[str, ...]:
     return (str(index), str(len(stage.blocks)), *map(_number, numbers))
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    columns = [list(column) for column in zip(head, *rows, strict=True)]
-    widths = [max(map(len, column)) for column in columns]
-    lines = []
-    for row in (head, *rows):
-        cells = [row[0].ljust(widths[0])]
-        cells += [cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True)]
-        lines.append("  " + "  ".join(cells))
-    return lines
-
-
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
-def _plain(value: Any) -> Any:
-    return dict(value) if isinstance(value, dict) else value
 
 
 def _finite(value: Any) -> Any:

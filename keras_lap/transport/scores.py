@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
 
 class PathSums:
-    """Follows each sample of a batch along one path, block by block.
+    """Follows each sample of a batch along one path, block by block."""
 
-    Args:
-        count: Samples of the batch.
-    """
-
-    def __init__(self, count: int):
-        self.length = np.zeros(count)
-        self._moves = np.zeros(count)
-        self._moved: np.ndarray | None = None
-        self._directions: np.ndarray | None = None
+    def __init__(self) -> None:
+        # Numbers until the first step makes arrays of them.
+        self._length: Any = 0.0
+        self._moves: Any = 0.0
+        self._moved: Any = 0.0
+        self._directions: Any = 0.0
 
     def step(self, displacement: np.ndarray, norms: np.ndarray) -> None:
         """Adds one move.
@@ -28,22 +26,17 @@ class PathSums:
             displacement: ``x_{k+1} − x_k``, `(batch, features)`, in float64.
             norms: Their Euclidean norms, `(batch,)`.
         """
-        if self._moved is None or self._directions is None:
-            self._moved = np.zeros_like(displacement)
-            self._directions = np.zeros_like(displacement)
-        self.length += norms
+        self._length += norms
         self._moves += norms > 0
         self._moved += displacement
         self._directions += displacement / np.where(norms > 0, norms, 1.0)[:, None]
 
     def path_ratio(self) -> np.ndarray:
         """See `path_ratio`; `(batch,)`."""
-        assert self._moved is not None
-        return _ratio(self.length, np.linalg.norm(self._moved, axis=1))
+        return _ratio(self._length, np.linalg.norm(self._moved, axis=1))
 
     def line_shape_score(self) -> np.ndarray:
         """See `line_shape_score`; `(batch,)`."""
-        assert self._directions is not None
         return _ratio(self._moves, np.linalg.norm(self._directions, axis=1))
 
 
@@ -91,7 +84,7 @@ def line_shape_score(states: Iterable[np.ndarray]) -> np.ndarray:
 
 def _follow(states: Iterable[np.ndarray]) -> PathSums:
     flat = [np.reshape(state, (len(state), -1)).astype(float) for state in states]
-    path = PathSums(len(flat[0]))
+    path = PathSums()
     for before, after in itertools.pairwise(flat):
         path.step(after - before, np.linalg.norm(after - before, axis=1))
     return path

@@ -1,34 +1,43 @@
-"""The states of a network's blocks on batches of data, as NumPy arrays."""
+"""The states around a network's blocks on batches of data, as NumPy arrays."""
 
 from __future__ import annotations
 
-from typing import Any
+import itertools
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
-from keras_lap.blocks import BlockReport, Selection, find_residual_blocks
-from keras_lap.training.model import LeastActionModel
+from keras_lap.blocks import (
+    BlockReport,
+    Selection,
+    find_residual_blocks,
+    require_blocks,
+)
+from keras_lap.energies import DisplacementEnergy
 from keras_lap.trajectory import Recorder
 
-Pair = tuple[np.ndarray, np.ndarray]
+
+class Move(NamedTuple):
+    """What one run of a block did to a batch.
+
+    Attributes:
+        name: Name of the block, from its second run on as `name#2`, `name#3`.
+        kind: Its kind.
+        before: States before it, `(batch, ...)`.
+        after: States after it, likewise.
+    """
+
+    name: str
+    kind: str
+    before: np.ndarray
+    after: np.ndarray
 
 
-class _Probe(keras.Model):
-    """Hands out the states instead of the outputs, compiled like any model."""
-
-    def __init__(self, network: keras.Model, report: BlockReport):
-        super().__init__(autocast=False, name="transport_probe")
-        self.network = network
-        self._record = Recorder(network, report, ["states"])
-        self.built = True
-
-    def call(self, inputs: Any) -> Any:
-        return self._record(inputs, training=False).states
-
-
-class StateReader:
+class StateReader(keras.Model):
     """Runs a network on batches and reads the states around its blocks.
+
+    A model, so that Keras compiles it like any other.
 
     Args:
         model: A network, or a `LeastActionModel` around one, whose own blocks count.
@@ -37,6 +46,7 @@ class StateReader:
 
     Attributes:
         report: The blocks.
+        exponent: That of the energy which the model is trained with, or 2.
 
     Raises:
         ValueError: If there is no block, or the states of one cannot be seen.
@@ -48,60 +58,53 @@ class StateReader:
         blocks: Selection = "auto",
         include_projections: bool = False,
     ):
-        if isinstance(model, LeastActionModel):
-            network, self.report = model.network, model.block_report
+        super().__init__(autocast=False, name="transport_probe")
+        # What wraps a network says so by its `block_report`.
+        report = getattr(model, "block_report", None)
+        if isinstance(report, BlockReport):
+            self.network = model.network
         else:
-            network = model
-            self.report = find_residual_blocks(model, blocks, include_projections)
-        if not self.report:
-            raise ValueError(
-                f"{self.report.model_name!r} has no residual block, so there is no "
-                f"transport to measure.\n{self.report}\nName the layers that move the "
-                "data with blocks=[...], or count blocks with a projection by "
-                "include_projections=True."
+            self.network = model
+            report = find_residual_blocks(model, blocks, include_projections)
+        require_blocks(report, "whose transport could be measured")
+        energy = getattr(model, "energy", None)
+        self.report = report
+        self.exponent = energy.p if isinstance(energy, DisplacementEnergy) else 2.0
+        self._record = Recorder(self.network, report, ["states"])
+        self.built = True
+
+    def call(self, inputs: Any) -> Any:
+        """The states before and after each block, once for each of its runs."""
+        return self._record(inputs, training=False).states
+
+    def moves(self, x: Any) -> list[Move]:
+        """Runs one batch: what the network takes, in arrays of shape `(batch, ...)`."""
+        return [
+            Move(
+                block.name if number == 1 else f"{block.name}#{number}",
+                block.kind,
+                *map(np.asarray, states),
             )
-        self._probe = _Probe(network, self.report)
-
-    def __call__(self, x: Any) -> tuple[list[str], list[str], list[Pair]]:
-        """Runs one batch.
-
-        Args:
-            x: What the network takes, in NumPy arrays of shape `(batch, ...)`.
-
-        Returns:
-            Names, kinds and states before and after, `(batch, ...)`, of each block; a
-            block that is run several times is there as often, from the second time on
-            as `name#2`, `name#3`.
-        """
-        moves = self._probe.predict_on_batch(x)
-        names, kinds, states = [], [], []
-        for block, pairs in zip(self.report, moves, strict=True):
-            for number, (before, after) in enumerate(pairs, start=1):
-                names.append(block.name if number == 1 else f"{block.name}#{number}")
-                kinds.append(block.kind)
-                states.append((np.asarray(before), np.asarray(after)))
-        return names, kinds, states
+            for block, runs in zip(self.report, self.predict_on_batch(x), strict=True)
+            for number, states in enumerate(runs, start=1)
+        ]
 
 
-def split_into_stages(states: list[Pair]) -> list[list[int]]:
+def split_into_stages(moves: list[Move]) -> list[slice]:
     """Groups blocks that move one state through a space of one dimension.
 
     A new stage begins where the shape changes, or where a block does not take the
     state that the last one left, as after a projection or another layer in between.
 
     Args:
-        states: States before and after each block, `(batch, ...)`.
+        moves: Those of a batch, in forward order.
 
     Returns:
-        The indices of the blocks of each stage.
+        The part of them that belongs to each stage.
     """
-    stages = [[0]]
-    for index in range(1, len(states)):
-        if handed_on(states[index - 1][1], states[index][0]):
-            stages[-1].append(index)
-        else:
-            stages.append([index])
-    return stages
+    pairs = enumerate(itertools.pairwise(moves), start=1)
+    breaks = [at for at, (a, b) in pairs if not handed_on(a.after, b.before)]
+    return list(itertools.starmap(slice, itertools.pairwise([0, *breaks, len(moves)])))
 
 
 def handed_on(after: np.ndarray, before: np.ndarray) -> bool:

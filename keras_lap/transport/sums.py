@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from keras_lap.transport.report import BlockTransport
 from keras_lap.transport.sampling import Reservoir
 from keras_lap.transport.scores import PathSums
-from keras_lap.transport.states import Pair
+from keras_lap.transport.states import Move
 
+# Levels of the quantiles of displacement norms.
+_LEVELS = (0.05, 0.25, 0.5, 0.75, 0.95)
 # Norms are kept of so many samples; up to there quantiles are exact.
 _NORMS_KEPT = 10_000
 
@@ -36,22 +39,24 @@ class Mean:
 
 
 class BlockSums:
-    """What is added up of one block.
+    """What is added up of one block: means and quantiles of its displacements.
+
+    Args:
+        move: One of its moves, for its name and kind.
+        p: Exponent of the cost.
 
     Attributes:
-        cost: Of ``|v|^p`` over elements.
-        norm: Of ``‖v‖`` over samples.
-        relative: Of ``‖v‖/‖x‖`` over samples with ``x ≠ 0``.
         cosine: Of the cosine with the displacement before, over samples where both
             blocks move.
     """
 
-    def __init__(self) -> None:
-        self.cost, self.norm, self.relative, self.cosine = (Mean() for _ in range(4))
+    def __init__(self, move: Move, p: float):
+        self.name, self._kind, self._p = move.name, move.kind, p
+        self._cost, self._norm, self._relative, self.cosine = (Mean() for _ in range(4))
         self._norms = Reservoir(_NORMS_KEPT)
 
     def add(
-        self, displacement: np.ndarray, norms: np.ndarray, sizes: np.ndarray, p: float
+        self, displacement: np.ndarray, norms: np.ndarray, sizes: np.ndarray
     ) -> None:
         """Adds a batch.
 
@@ -59,50 +64,59 @@ class BlockSums:
             displacement: `(batch, features)`.
             norms: Their norms, `(batch,)`.
             sizes: Norms of the states before, `(batch,)`.
-            p: Exponent of the cost.
         """
-        squares = displacement**2 if p == 2 else np.abs(displacement) ** p
-        self.cost.add(squares)
-        self.norm.add(norms)
-        self.relative.add(norms[sizes > 0] / sizes[sizes > 0])
+        square = self._p == 2
+        self._cost.add(displacement**2 if square else np.abs(displacement) ** self._p)
+        self._norm.add(norms)
+        self._relative.add(norms[sizes > 0] / sizes[sizes > 0])
         self._norms.add([norms])
 
-    def quantiles(self, levels: tuple[float, ...]) -> list[float]:
-        """Quantiles of the displacement norms."""
-        return [float(q) for q in np.quantile(self._norms.rows()[0], levels)]
+    def report(self, stage: int) -> BlockTransport:
+        """The numbers of the block, which lies in the stage of this index."""
+        quantiles = np.quantile(self._norms.rows()[0], _LEVELS).tolist()
+        return BlockTransport(
+            self.name,
+            self._kind,
+            stage,
+            self._cost.result() or 0.0,
+            self._norm.result() or 0.0,
+            dict(zip(map(str, _LEVELS), quantiles, strict=True)),
+            self._relative.result(),
+            self.cosine.result(),
+        )
 
 
 class StageSums:
     """What is added up of the path through one stage.
 
     Args:
+        moves: Those of the stage on one batch, for the names of the blocks.
         p: Exponent of the costs.
-        names: Names of the stage's blocks.
     """
 
-    def __init__(self, p: float, names: list[str]):
-        self.blocks = [BlockSums() for _ in names]
+    def __init__(self, moves: list[Move], p: float):
+        self.blocks = [BlockSums(move, p) for move in moves]
         self.path_ratio, self.line_shape_score = Mean(), Mean()
-        self._p, self._names = p, names
 
-    def add(self, states: list[Pair]) -> None:
-        """Adds a batch: the states before and after each block, `(batch, ...)`.
+    def add(self, moves: list[Move]) -> None:
+        """Adds a batch: how each block of the stage has moved it.
 
         Raises:
             NotFinite: If a state is not finite.
         """
-        path = PathSums(len(states[0][0]))
+        path = PathSums()
         previous, lengths = None, None
-        for name, block, pair in zip(self._names, self.blocks, states, strict=True):
+        for block, move in zip(self.blocks, moves, strict=True):
             before, after = (
-                np.reshape(state, (len(state), -1)).astype(float) for state in pair
+                np.reshape(state, (len(state), -1)).astype(float)
+                for state in (move.before, move.after)
             )
             with np.errstate(invalid="ignore"):  # reported in a line
                 moved = after - before
             sizes = np.linalg.norm(before, axis=1)
             norms = np.linalg.norm(moved, axis=1)
-            _check_finite(name, sizes + norms)
-            block.add(moved, norms, sizes, self._p)
+            _check_finite(move.name, sizes + norms)
+            block.add(moved, norms, sizes)
             if previous is not None and lengths is not None:
                 both = (lengths > 0) & (norms > 0)
                 dots = np.einsum("bi,bi->b", previous[both], moved[both])

@@ -1,18 +1,15 @@
 """Searches for τ, p, λ_0 and s with KerasTuner, in one process or many.
 
-`LeastActionHyperModel` goes around any `build(hp) -> keras.Model` and into any of
+In goes any `build(hp) -> keras.Model`, out comes `LeastActionHyperModel`, for any of
 KerasTuner's tuners. `write_report` writes what they found as a table and a picture;
 `launch` runs a search in several processes on this machine, and `settle` tidies a
-search that was killed.
+search that was killed. Used by whoever searches; nothing here uses it.
 """
 
-try:
+from keras_lap._extras import needs
+
+with needs("KerasTuner", "tuner", "keras_lap.tuning"):
     import keras_tuner as _keras_tuner  # noqa: F401
-except ImportError as error:
-    raise ImportError(
-        f"keras_lap.tuning needs KerasTuner, which cannot be imported: {error}. "
-        'Install what it needs: pip install "keras-lap[tuner]"'
-    ) from error
 
 from keras_lap.tuning.hypermodel import LeastActionHyperModel, UnworkableTrialError
 from keras_lap.tuning.processes import launch

@@ -11,7 +11,9 @@ from typing import Any
 
 import keras
 import keras_tuner
+from keras_tuner.errors import FatalTypeError, FatalValueError
 
+from keras_lap._checks import refusal
 from keras_lap.blocks import Selection
 from keras_lap.callbacks import MultiplierUpdate
 from keras_lap.training.measures import Measures
@@ -102,10 +104,8 @@ class LeastActionHyperModel(keras_tuner.HyperModel):
         super().__init__()
         self._network = _as_hypermodel(build)
         self.dimensions = [space.tau(tau), space.p(p)]
-        if initial_multiplier is not None:
-            self.dimensions.append(space.initial_multiplier(initial_multiplier))
-        if every is not None:
-            self.dimensions.append(space.every(every))
+        asked = (space.initial_multiplier, initial_multiplier), (space.every, every)
+        self.dimensions += [read(each) for read, each in asked if each is not None]
         self._callbacks = list(callbacks or [])
         _check_callbacks(self._callbacks)
         self._options: dict[str, Any] = {
@@ -123,23 +123,21 @@ class LeastActionHyperModel(keras_tuner.HyperModel):
         before = {known.name for known in hp.space}
         network = self._network.build(hp)
         added = {known.name for known in hp.space} - before
-        self._check_names(added)
+        if taken := sorted(added & {each.name for each in self.dimensions}):
+            raise FatalValueError(
+                "build(hp) has hyperparameters of its own under names that the search "
+                f"needs. Received: {', '.join(taken)}. Give them other names."
+            )
         values = {each.name: each.declare(hp) for each in self.dimensions}
         if not isinstance(network, keras.Model):
-            raise keras_tuner.errors.FatalTypeError(
-                "build(hp) must return a keras.Model with residual blocks. Received: "
-                f"{network!r} of type {type(network).__name__}. End it with "
-                "`return model`."
-            )
+            accepted = "return a keras.Model with residual blocks"
+            advice = "End it with `return model`."
+            raise refusal("build(hp)", accepted, network, advice, FatalTypeError)
         if isinstance(network, LeastActionModel):
-            raise keras_tuner.errors.FatalTypeError(
-                "build(hp) must return the bare network, which is wrapped here with "
-                "the τ and p of the trial. Received: a LeastActionModel. Return what "
-                "you wrapped in it."
-            )
-        options = dict(self._options)
-        if "initial_multiplier" in values:
-            options["initial_multiplier"] = values["initial_multiplier"]
+            accepted = "return the bare network, which is wrapped here"
+            advice = "Return what you wrapped in it."
+            raise refusal("build(hp)", accepted, network, advice, FatalTypeError)
+        options = self._options | _chosen(values, "initial_multiplier")
         try:
             model = LeastActionModel(network, energy=values["p"], **options)
         except (ValueError, TypeError) as error:
@@ -163,21 +161,12 @@ class LeastActionHyperModel(keras_tuner.HyperModel):
         names, directory = _of_trial(callbacks)
         self._warn_if_incomparable(names)
         values = {each.name: hp.get(each.name) for each in self.dimensions}
-        schedule = {k: v for k, v in values.items() if k in ("tau", "every")}
+        update = MultiplierUpdate(**_chosen(values, "tau", "every"))
         # First, so that weights of a failed trial are not saved.
         guard = _FiniteGuard((*_LOSSES, *names), _text(values), directory)
-        own = [guard, MultiplierUpdate(**schedule), *copy.deepcopy(self._callbacks)]
-        return self._network.fit(
-            hp, model, *args, callbacks=[*own, *callbacks], **kwargs
-        )
-
-    def _check_names(self, added: set[str]) -> None:
-        taken = sorted(added & {each.name for each in self.dimensions})
-        if taken:
-            raise keras_tuner.errors.FatalValueError(
-                "build(hp) has hyperparameters of its own under names that the search "
-                f"needs. Received: {', '.join(taken)}. Give them other names."
-            )
+        own = copy.deepcopy(self._callbacks)
+        kwargs["callbacks"] = [guard, update, *own, *callbacks]
+        return self._network.fit(hp, model, *args, **kwargs)
 
     def _warn_if_incomparable(self, names: Iterable[str]) -> None:
         found = [name for name in names if name in _INCOMPARABLE]
@@ -232,11 +221,9 @@ def _as_hypermodel(build: Any) -> keras_tuner.HyperModel:
         return build
     if callable(build) and not isinstance(build, keras.Model):
         return _Function(build)
-    raise TypeError(
-        "build must be a function build(hp) that returns a keras.Model, or a "
-        f"keras_tuner.HyperModel. Received: build={build!r}. Pass the function itself, "
-        "not the network."
-    )
+    accepted = "be a function build(hp) that returns a keras.Model, or a HyperModel"
+    advice = "Pass the function itself, not the network."
+    raise refusal("build", accepted, build, advice, TypeError)
 
 
 def _compile_like(network: keras.Model, model: LeastActionModel) -> None:
@@ -255,13 +242,13 @@ def _compile_like(network: keras.Model, model: LeastActionModel) -> None:
 
 def _check_compiled(model: LeastActionModel) -> None:
     if model.loss is None:
-        raise keras_tuner.errors.FatalValueError(
+        raise FatalValueError(
             "The network is not compiled with a loss. Compile it in build(hp), or pass "
             "optimizer=, loss= and metrics= to the tuner."
         )
     metrics = keras.tree.flatten(model._compile_config.config["metrics"])
     if any(isinstance(metric, Measures) for metric in metrics):
-        raise keras_tuner.errors.FatalValueError(
+        raise FatalValueError(
             "KerasTuner compiled the model anew with metrics that belong to the "
             "LeastActionModel itself. Pass metrics= to the tuner beside optimizer= or "
             "loss=, or compile the network in build(hp) only."
@@ -271,16 +258,14 @@ def _check_compiled(model: LeastActionModel) -> None:
 def _check_callbacks(callbacks: Iterable[Any]) -> None:
     for callback in callbacks:
         if isinstance(callback, MultiplierUpdate):
-            raise keras_tuner.errors.FatalValueError(
+            raise FatalValueError(
                 "The search adds a MultiplierUpdate with the τ and s of each trial. "
                 "Received: another one among the callbacks. Leave it out and pass "
                 "tau=... and every=... to LeastActionHyperModel."
             )
         if not isinstance(callback, keras.callbacks.Callback):
-            raise keras_tuner.errors.FatalTypeError(
-                "callbacks must be keras.callbacks.Callback objects. Received: "
-                f"{callback!r} of type {type(callback).__name__}."
-            )
+            accepted = "be keras.callbacks.Callback objects"
+            raise refusal("callbacks", accepted, callback, error=FatalTypeError)
 
 
 def _of_trial(callbacks: Iterable[Any]) -> tuple[list[str], Path | None]:
@@ -295,5 +280,11 @@ def _of_trial(callbacks: Iterable[Any]) -> tuple[list[str], Path | None]:
     return [], None
 
 
-def _text(values: dict[str, float]) -> str:
-    return ", ".join(f"{name} = {value:g}" for name, value in values.items())
+def _chosen(values: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Those of the values that the search has."""
+    return {name: values[name] for name in names if name in values}
+
+
+def _text(values: dict[str, Any]) -> str:
+    shown = {k: v if isinstance(v, str) else f"{v:g}" for k, v in values.items()}
+    return ", ".join(f"{name} = {value}" for name, value in shown.items())

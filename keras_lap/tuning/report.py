@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from keras_lap._drawing import BLUE, VERMILION, grid, label, matplotlib
 from keras_lap.tuning.hypermodel import REASON_FILE
 
 Row = dict[str, Any]
 
-_BETTER, _WORSE = "#0072B2", "#D9D9D9"
+# Where the ticks of an axis are written.
+_BESIDE = {"xytext": (4, 3), "textcoords": "offset points", "fontsize": 7}
 
 
 def trial_table(tuner: Any) -> list[Row]:
@@ -47,7 +49,7 @@ def write_report(tuner: Any, path: str | Path | None = None) -> list[Path]:
         The files written; without a completed trial there is no picture.
 
     Raises:
-        ImportError: If matplotlib is missing: pip install "keras-lap[tuner]".
+        ImportError: If matplotlib is not installed.
         ValueError: If the search has no trial.
     """
     rows = trial_table(tuner)
@@ -101,37 +103,25 @@ def _reason(tuner: Any, trial: Any) -> str:
 
 def _draw(rows: list[Row], names: list[str], objective: Any) -> Any:
     """Parallel coordinates, or `None` without a completed trial."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(
-            f"The picture of a search needs matplotlib: {error}. "
-            'pip install "keras-lap[tuner]"'
-        ) from error
     rows = [row for row in rows if row["status"] == "COMPLETED"]
     if not rows:
         return None
     searched = [name for name in names if len({row[name] for row in rows}) > 1]
     columns = [*searched, objective.name]
     scales = [_positions([row[name] for row in rows]) for name in columns]
-    figure = Figure(figsize=(max(4.0, 1.8 * len(columns)), 4.2), layout="constrained")
-    axis = figure.add_subplot()
+    figure, (axis,) = grid(1, size=(max(4.0, 1.8 * len(columns)), 4.2))
+    colors = matplotlib("colors")
+    shade = colors.LinearSegmentedColormap.from_list("", ("#D9D9D9", BLUE))
     lines = np.array([positions for positions, _ in scales]).T
     goodness = lines[:, -1] if objective.direction == "max" else 1 - lines[:, -1]
     for line, good in zip(lines[::-1], goodness[::-1], strict=True):
-        axis.plot(line, color=_mix(good), lw=1.2, marker="o", ms=3)
-    axis.plot(lines[0], color="#D55E00", lw=3, marker="o", label="best trial")
+        axis.plot(line, color=shade(good), lw=1.2, marker="o", ms=3)
+    axis.plot(lines[0], color=VERMILION, lw=3, marker="o", label="best trial")
     for place, (_, ticks) in enumerate(scales):
         axis.axvline(place, color="black", lw=0.8, zorder=0)
         for position, text in ticks:
-            axis.annotate(
-                text,
-                (place, position),
-                xytext=(4, 3),
-                textcoords="offset points",
-                fontsize=7,
-            )
-    axis.set_xticks(range(len(columns)), columns)
+            axis.annotate(label(text), (place, position), **_BESIDE)
+    axis.set_xticks(range(len(columns)), map(label, columns))
     axis.set_xlim(-0.2, len(columns) - 0.5)
     axis.set_yticks([])
     axis.spines[:].set_visible(False)
@@ -147,30 +137,24 @@ def _positions(values: list[Any]) -> tuple[np.ndarray, list[tuple[float, str]]]:
     it is among them, below the smallest; what is not a number evenly, in order.
     """
     kinds = sorted(set(values), key=lambda v: (isinstance(v, str), v is None, str(v)))
-    if not all(isinstance(v, (int, float)) for v in kinds):
-        places = np.linspace(0, 1, len(kinds)) if len(kinds) > 1 else [0.5]
-        where = dict(zip(kinds, places, strict=True))
-        ticks = [(float(height), str(v)) for v, height in where.items()]
-        return np.array([where[value] for value in values]), ticks
-    numbers = np.array(values, float)
+    if all(isinstance(v, (int, float)) for v in kinds):
+        spread, texts = _spread(np.array(values, float)), [f"{v:.3g}" for v in values]
+    else:
+        spread, texts = np.array([kinds.index(v) for v in values], float), values
+    span = np.ptp(spread)
+    heights = (spread - spread.min()) / span if span else np.full_like(spread, 0.5)
+    ticks = dict(zip(heights.tolist(), map(str, texts), strict=True))
+    return heights, _thin(sorted(ticks.items()))
+
+
+def _spread(numbers: np.ndarray) -> np.ndarray:
+    """The numbers, or their logarithms; see `_positions`."""
     positive = numbers[numbers > 0]
-    spread = numbers
-    logarithmic = (
-        numbers.min() >= 0
-        and positive.size > 0
-        and positive.max() > 10 * positive.min()
-    )
-    if logarithmic:
-        low = np.log10(positive.min())
-        zero = low - 0.15 * (np.log10(positive.max()) - low)
-        spread = np.where(
-            numbers > 0, np.log10(np.where(numbers > 0, numbers, 1)), zero
-        )
-    span = np.ptp(spread) or 1.0
-    heights = (spread - spread.min()) / span if np.ptp(spread) else 0.5 + 0 * spread
-    order = np.argsort(heights)
-    chosen = {float(heights[i]): f"{numbers[i]:.3g}" for i in order}
-    return heights, _thin(sorted(chosen.items()))
+    if numbers.min() < 0 or not positive.size or positive.max() <= 10 * positive.min():
+        return numbers
+    low, high = np.log10([positive.min(), positive.max()])
+    zeros = np.full_like(numbers, low - 0.15 * (high - low))
+    return np.log10(numbers, where=numbers > 0, out=zeros)
 
 
 def _thin(ticks: list[tuple[float, str]]) -> list[tuple[float, str]]:
@@ -180,10 +164,3 @@ def _thin(ticks: list[tuple[float, str]]) -> list[tuple[float, str]]:
         if tick[0] - kept[-1][0] > 0.06 and ticks[-1][0] - tick[0] > 0.06:
             kept.append(tick)
     return kept if len(ticks) < 2 else [*kept, ticks[-1]]
-
-
-def _mix(share: float) -> tuple[float, ...]:
-    from matplotlib.colors import to_rgb
-
-    pairs = zip(to_rgb(_WORSE), to_rgb(_BETTER), strict=True)
-    return tuple(worse + share * (better - worse) for worse, better in pairs)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from keras_lap._checks import finite_number, is_number, whole_number
+from keras_lap._checks import finite_number, is_number, refusal, whole_number
 from keras_lap.training.multiplier import AUTO
 
 Check = Callable[[str, Any], float]
@@ -23,15 +24,15 @@ class Dimension:
 
     Attributes:
         name: Its name in the search.
-        values: The single value or all choices; of a range, its two ends.
-        is_range: Whether everything between the two values may be taken.
-        log: Whether a range is searched on a logarithmic scale.
+        kind: The method of `keras_tuner.HyperParameters` that adds it.
+        values: What this method takes: one value, all choices, or the ends of a range.
+        options: By which keywords.
     """
 
     name: str
+    kind: str
     values: tuple[Any, ...]
-    is_range: bool = False
-    log: bool = False
+    options: dict[str, Any] = field(default_factory=dict)
 
     def declare(self, hp: Any) -> Any:
         """Adds the hyperparameter to a search space and returns its value there.
@@ -39,59 +40,51 @@ class Dimension:
         Args:
             hp: `keras_tuner.HyperParameters`.
         """
-        if self.is_range:
-            whole = isinstance(self.values[0], int)
-            kind = hp.Int if whole else hp.Float
-            scale = "log" if self.log else "linear"
-            return kind(self.name, *self.values, sampling=scale)
-        if len(self.values) == 1:
-            return hp.Fixed(self.name, self.values[0])
-        return hp.Choice(self.name, list(self.values), ordered=True)
+        return getattr(hp, self.kind)(self.name, *self.values, **self.options)
 
 
 def tau(given: Any) -> Dimension:
     """The dimension of τ: at least 0, logarithmic, 0 beside a range if asked for."""
     advice = "Use 0 to keep the multiplier constant."
     if isinstance(given, tuple) and len(given) == 3 and given[0] == 0:
-        positive = _range("tau", given[1:], _number("> 0", advice), log=True)
+        positive = _range("tau", given[1:], _above(0, advice), log=True)
         # Ordered and evenly spaced by ratio, so to a tuner the choices are as a
         # logarithmic scale; four digits are enough and can be read.
-        steps = np.geomspace(positive.values[0], positive.values[1], _GRID)
+        low, high = positive.values
+        steps = np.geomspace(low, high, _GRID)
         rounded = {float(f"{step:.4g}") for step in steps[1:-1]}
-        return Dimension("tau", (0.0, *sorted({*positive.values, *rounded})))
+        return _one_of("tau", {0.0, low, high, *rounded})
     if isinstance(given, tuple) and len(given) == 2:
         advice = (
             "A range is searched on a logarithmic scale, which has no 0: name 0 as a "
             "choice of its own by (0, low, high)."
         )
-        return _range("tau", given, _number("> 0", advice), log=True)
-    return dimension("tau", given, _number(">= 0", advice))
+        return _range("tau", given, _above(0, advice), log=True)
+    check = partial(finite_number, bound=">= 0", advice=advice)
+    return _dimension("tau", given, check)
 
 
 def p(given: Any) -> Dimension:
     """The dimension of the energy's exponent: above 1."""
     advice = "At 1 and below the energy has no useful gradient; 2 is kinetic energy."
-    return dimension("p", given, _number("> 1", advice))
+    return _dimension("p", given, _above(1, advice))
 
 
 def initial_multiplier(given: Any) -> Dimension:
     """The dimension of λ_0: above 0, logarithmic; or `"auto"`, fixed."""
     if isinstance(given, str) and given == AUTO:
-        return Dimension("initial_multiplier", (AUTO,))
+        return Dimension("initial_multiplier", "Fixed", (AUTO,))
     advice = "Small values weigh the energy more: 1 is a start, 5 a gentler one."
-    return dimension("initial_multiplier", given, _number("> 0", advice), log=True)
+    return _dimension("initial_multiplier", given, _above(0, advice), log=True)
 
 
 def every(given: Any) -> Dimension:
     """The dimension of s: whole numbers of at least 1, logarithmic."""
-
-    def check(name: str, value: Any) -> float:
-        return whole_number(name, value, 1, "It counts optimizer steps.")
-
-    return dimension("every", given, check, log=True)
+    check = partial(whole_number, minimum=1, advice="It counts optimizer steps.")
+    return _dimension("every", given, check, log=True)
 
 
-def dimension(name: str, given: Any, check: Check, log: bool = False) -> Dimension:
+def _dimension(name: str, given: Any, check: Check, log: bool = False) -> Dimension:
     """Reads a number, a range ``(low, high)`` or a list of choices.
 
     Args:
@@ -105,15 +98,19 @@ def dimension(name: str, given: Any, check: Check, log: bool = False) -> Dimensi
         TypeError: If `given` is none of the three.
     """
     if is_number(given):
-        return Dimension(name, (check(name, given),))
+        return Dimension(name, "Fixed", (check(name, given),))
     if isinstance(given, tuple):
         return _range(name, given, check, log)
     if isinstance(given, list):
-        return _choices(name, given, check)
-    raise TypeError(
-        f"{name} must be a number, a range (low, high) or a list of choices. Received: "
-        f"{name}={given!r} of type {type(given).__name__}."
-    )
+        values = {check(name, value) for value in given}
+        if not given or len(values) < len(given):
+            raise ValueError(
+                f"The choices of {name} must be one or more different numbers. "
+                f"Received: {name}={given!r}."
+            )
+        return _one_of(name, values)
+    accepted = "be a number, a range (low, high) or a list of choices"
+    raise refusal(name, accepted, given, error=TypeError)
 
 
 def _range(name: str, given: Any, check: Check, log: bool) -> Dimension:
@@ -129,21 +126,16 @@ def _range(name: str, given: Any, check: Check, log: bool) -> Dimension:
             f"The range of {name} is empty. Received: {name}={given!r}. Accepted: "
             f"{accepted} with low < high. Pass a single number to fix it."
         )
-    return Dimension(name, (low, high), is_range=True, log=log)
+    kind = "Int" if isinstance(low, int) else "Float"
+    options = {"sampling": "log" if log else "linear"}
+    return Dimension(name, kind, (low, high), options)
 
 
-def _choices(name: str, given: list[Any], check: Check) -> Dimension:
-    values = tuple(sorted({check(name, value) for value in given}))
-    if len(values) < len(given) or not given:
-        raise ValueError(
-            f"The choices of {name} must be one or more different numbers. Received: "
-            f"{name}={given!r}."
-        )
-    return Dimension(name, values)
+def _one_of(name: str, values: set[float]) -> Dimension:
+    if len(values) == 1:
+        return Dimension(name, "Fixed", tuple(values))
+    return Dimension(name, "Choice", (sorted(values),), {"ordered": True})
 
 
-def _number(bound: str, advice: str) -> Check:
-    def check(name: str, value: Any) -> float:
-        return finite_number(name, value, bound, advice)
-
-    return check
+def _above(limit: int, advice: str) -> Check:
+    return partial(finite_number, bound=f"> {limit}", advice=advice)

@@ -303,11 +303,10 @@ def test_every_row_is_sampled_equally_often():
 
 
 def test_large_states_make_the_sample_smaller(monkeypatch):
-    from keras_lap.transport import measure as _analyze
+    from keras_lap.transport import measure
 
-    monkeypatch.setattr(
-        _analyze, "SAMPLE_BYTES", 4 * 4 * 4 * 12
-    )  # 4 states of 4 floats
+    # 4 states of 4 floats each.
+    monkeypatch.setattr(measure, "SAMPLE_BYTES", 4 * 4 * 4 * 12)
     report = analyze(affine_network(*random_blocks()), points())
     assert report.sample_size == 12
     assert report.num_samples == 40
@@ -418,5 +417,7 @@ def test_the_package_is_imported_without_optional_packages():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert "keras_lap" in result.stdout
-    for optional in ("ot", "matplotlib", "pandas", "tensorboardX", "scipy"):
+    optional_packages = ("ot", "matplotlib", "pandas", "tensorboardX", "scipy")
+    optional_packages += ("keras_tuner", "sklearn", "tensorflow_datasets")
+    for optional in optional_packages:
         assert f"'{optional}'" not in result.stdout

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import sys
+
 import keras
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.distance import cdist
 from support.transports import cheapest, points
 
 from keras_lap.transport import (
+    distances,
     line_shape_score,
     match,
+    optimal,
     optimal_transport_score,
     path_ratio,
     regularity,
-)
-from keras_lap.transport import (
-    optimal as _optimal,
 )
 
 pytestmark = pytest.mark.skipif(
@@ -90,14 +92,14 @@ def test_far_from_zero_small_moves_keep_their_digits():
 def test_many_features_are_added_up_in_parts(monkeypatch):
     before, after = points(8, 50, 2), points(8, 50, 3)
     whole = match(before, after)
-    monkeypatch.setattr(_optimal, "_FEATURES_AT_ONCE", 7)
+    monkeypatch.setattr(distances, "_FEATURES_AT_ONCE", 7)
     assert match(before, after).optimal_cost == pytest.approx(whole.optimal_cost)
 
 
 def test_sinkhorn_gives_an_upper_bound_above_the_limit(monkeypatch):
     before, after = points(60, 3, 4), points(60, 3, 5)
     exact = match(before, after)
-    monkeypatch.setattr(_optimal, "EXACT_LIMIT", 10)
+    monkeypatch.setattr(optimal, "EXACT_LIMIT", 10)
     found = match(before, after)
     assert not found.exact
     # Regularisation by a hundredth of the mean cost changes the cost by some percent.
@@ -109,13 +111,11 @@ def test_sinkhorn_gives_an_upper_bound_above_the_limit(monkeypatch):
 
 def test_a_solver_that_fails_is_reported(monkeypatch):
     class Broken:
-        dist = staticmethod(_optimal.solver().dist)
-
         @staticmethod
         def emd2(*args, **kwargs):
             return 0.0, {"warning": "did not converge", "G": None}
 
-    monkeypatch.setattr(_optimal, "solver", lambda: Broken)
+    monkeypatch.setattr(optimal, "solver", lambda: Broken)
     with pytest.raises(RuntimeError, match=r"did not converge. Lower max_samples"):
         match(points(5), points(5, seed=2))
 
@@ -170,3 +170,19 @@ def test_quotients_of_equal_points():
     assert np.isnan(regularity(twins[:2], twins[:2]).forward.maximum)
     with pytest.raises(ValueError, match="exponent must be a finite number > 0"):
         regularity(twins, twins, 0.0)
+
+
+def test_only_the_optimal_matching_needs_pot(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ot", None)
+    cloud = points(10, 2)
+    assert regularity(cloud, 2 * cloud).forward.maximum == pytest.approx(2.0)
+    assert path_ratio([cloud, 2 * cloud]) == pytest.approx(np.ones(10))
+    with pytest.raises(ImportError, match=r"optimal transport needs POT.*transport\]"):
+        match(cloud, cloud)
+
+
+def test_distances_are_those_of_scipy():
+    x, y = points(30, 7).astype(float) * 10 + 3, points(20, 7, 4)
+    np.testing.assert_allclose(
+        distances.squared_distances(x, y), cdist(x, y, "sqeuclidean"), rtol=1e-10
+    )

@@ -212,3 +212,22 @@ def test_mp4_without_ffmpeg(monkeypatch):
 def test_an_unknown_stage():
     with pytest.raises(ValueError, match=r"0 … 0, .*Received: stage=1"):
         transport.plot_points(report_of(), stage=1)
+
+
+def test_dollars_in_names_are_no_formulas(tmp_path):
+    inputs = keras.Input((2,))
+    move = keras.layers.Dense(2)(inputs)
+    x = keras.layers.Add(name=r"$\frac$")([inputs, move])
+    network = keras.Model(inputs, x, name="$a^{$")
+    cloud, labels = points(features=2), np.array(["$x_{$", "$y$"])[np.arange(40) % 2]
+    report = transport.analyze(network, cloud, labels, verbose=0)
+    for number, figure in enumerate(
+        (
+            transport.plot_points(report),
+            transport.plot_trajectories(report),
+            transport.plot_displacements(report).figure,
+            transport.plot_training({"$b^{$": {"loss": [1.0]}, "c": {"loss": [2.0]}}),
+        )
+    ):
+        assert drawn(figure, tmp_path / f"{number}.png")
+    transport.animate(report, tmp_path / "moves.gif", frames_per_block=1)

@@ -339,3 +339,10 @@ def test_report(tmp_path, data):
     image = keras.utils.img_to_array(keras.utils.load_img(picture))
     assert image.min() < 50  # axes and text
     assert np.any(np.ptp(image, axis=-1) > 100)  # the best trial, in colour
+
+
+def test_an_automatic_multiplier_is_trained_with(tmp_path, data):
+    hypermodel = tuning.LeastActionHyperModel(build, 1.0, 2.0, "auto")
+    tuner = search(make(tmp_path, hypermodel=hypermodel, max_trials=1), data)
+    (row,) = tuning.trial_table(tuner)
+    assert (row["status"], row["initial_multiplier"]) == ("COMPLETED", "auto")

@@ -1,4 +1,4 @@
-"""Empirical regularity of a map: Lipschitz and Hölder quotients on pairs of data."""
+"""Distances of points, and how a map stretches them: Lipschitz and Hölder quotients."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from keras_lap._checks import finite_number
-from keras_lap.transport.optimal import squared_distances
+
+_FEATURES_AT_ONCE = 4096
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,6 @@ def regularity(
         diameter count as equal, as float32 states cannot tell them apart.
 
     Raises:
-        ImportError: If POT is not installed; it computes the distances.
         ValueError: If the exponent is not above 0.
 
     Examples:
@@ -76,6 +76,22 @@ def regularity(
         _quotients(far[near > 0], near[near > 0], exponent),
         _quotients(near[near > 0], far[near > 0], exponent),
     )
+
+
+def squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """``‖y_j − x_i‖²`` in float64, `(n, m)`, from points `(n, d)` and `(m, d)`.
+
+    In parts: a copy of high-dimensional points in float64 would be the largest array.
+    """
+    squares = np.zeros((len(x), len(y)))
+    for first in range(0, x.shape[1], _FEATURES_AT_ONCE):
+        part = slice(first, first + _FEATURES_AT_ONCE)
+        a, b = x[:, part].astype(float), y[:, part].astype(float)
+        center = a.mean(axis=0)  # far from zero the fast formula rounds away digits
+        a, b = a - center, b - center
+        lengths = (np.sum(points**2, axis=1) for points in (a, b))
+        squares += np.add.outer(*lengths) - 2 * a @ b.T
+    return np.maximum(squares, 0.0)
 
 
 def _pair_distances(points: np.ndarray) -> np.ndarray:

@@ -1,0 +1,70 @@
+"""What all pictures and tables share: names, axes and columns."""
+
+from __future__ import annotations
+
+import keras
+import pytest
+from matplotlib.figure import Figure
+
+from keras_lap import _drawing
+
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() != "torch", reason="no backend takes part, once is enough"
+)
+
+
+@pytest.mark.parametrize(
+    "name", ["a$b$c", "$", "$$", r"a\b$c$", "100 % $x^{$", "plain"]
+)
+def test_a_name_is_drawn_as_it_is_and_not_as_a_formula(tmp_path, name):
+    figure = Figure()
+    text = figure.text(0, 0, _drawing.label(name))
+    figure.savefig(tmp_path / "name.png")
+    # What matplotlib draws, by its own preparation of a text.
+    assert text._preprocess_math(text.get_text()) == (name, False)
+
+
+@pytest.mark.parametrize(
+    ("count", "columns", "shape"),
+    [(5, 3, (2, 3)), (2, 4, (1, 2)), (1, 1, (1, 1)), (0, 4, (1, 1))],
+)
+def test_a_grid_hides_the_axes_left_over(count, columns, shape):
+    figure, axes = _drawing.grid(count, columns, size=(2.0, 1.5))
+    assert len(axes) == count
+    assert all(axis.axison for axis in axes)
+    assert sum(axis.axison for axis in figure.axes) == count
+    rows, across = shape
+    assert tuple(figure.get_size_inches()) == (2.0 * across, 1.5 * rows)
+
+
+def test_a_figure_may_have_a_width_of_its_own():
+    figure, _ = _drawing.grid(1, width=9.0)
+    assert figure.get_size_inches()[0] == 9.0
+
+
+def test_axes_of_the_user_are_taken():
+    axis = Figure().add_subplot()
+    assert _drawing.single(axis) is axis
+    assert _drawing.single().figure is not axis.figure
+
+
+def test_colours_and_shapes_begin_again():
+    count = len(_drawing.COLORS)
+    assert len(set(_drawing.COLORS)) == len(set(_drawing.MARKERS)) == count
+    assert _drawing.color(count + 1) == _drawing.COLORS[1]
+    assert _drawing.marker(count + 1) == _drawing.MARKERS[1]
+
+
+def test_columns_of_text_to_either_side():
+    head, rows = ("name", "n"), [("a", "100"), ("longer", "7")]
+    assert _drawing.text_table(head, rows) == [
+        "  name    n",
+        "  a       100",
+        "  longer  7",
+    ]
+    assert _drawing.text_table(head, rows, align=">") == [
+        "  name      n",
+        "  a       100",
+        "  longer    7",
+    ]
+    assert _drawing.text_table(head, []) == ["  name  n"]

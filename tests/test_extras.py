@@ -1,0 +1,35 @@
+"""The one sentence that says what is not installed."""
+
+from __future__ import annotations
+
+import pytest
+
+from keras_lap._extras import needs, require
+
+SENTENCE = r'The \w+ needs Some, which is not installed: pip install "keras-lap\[all\]"'
+
+
+def test_a_package_that_is_there_is_returned():
+    import json
+
+    assert require("json", "JSON", "all", "The test") is json
+
+
+def test_a_missing_package_is_named_with_its_extra():
+    with pytest.raises(ImportError, match=rf"{SENTENCE}\. \(.*no_such_module") as error:
+        require("no_such_module", "Some", "all", "The test")
+    assert isinstance(error.value.__cause__, ImportError)
+
+
+def test_a_missing_program_is_named_likewise():
+    sentence = rf"{SENTENCE}, and more beside\. \(no dot\)"
+    with (
+        pytest.raises(ImportError, match=sentence),
+        needs("Some", "all", "The test", ", and more beside", FileNotFoundError),
+    ):
+        raise FileNotFoundError("no dot")
+
+
+def test_other_errors_pass():
+    with pytest.raises(ZeroDivisionError), needs("Some", "all", "The test"):
+        raise ZeroDivisionError
