@@ -1,4 +1,4 @@
-"""`find_residual_blocks`: reads a network, searches it, and takes what was asked for."""
+"""`find_residual_blocks`: reads a network, searches it, takes what was asked for."""
 
 from __future__ import annotations
 
@@ -92,8 +92,8 @@ def _check_is_built(model: Any) -> None:
 
 def _closed(root: Call) -> str:
     return (
-        f"{root.label!r} ({type(root.operation).__name__}) has a call() of its own that "
-        f"cannot be looked into ({root.closed}). Name the layers that move the data "
+        f"{root.label!r} ({type(root.operation).__name__}) has a call() of its own "
+        f"that cannot be looked into ({root.closed}). Name the layers that move the data "
         "with blocks=[...], or express the model with the Functional API: "
         "keras.Model(inputs, outputs)."
     )

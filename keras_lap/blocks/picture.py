@@ -8,12 +8,16 @@ from typing import Any
 
 import keras
 
+from keras_lap._drawing import BLUE, GREEN, ORANGE
+from keras_lap._extras import needs
 from keras_lap.blocks.find import find_residual_blocks
 from keras_lap.blocks.graph import MODEL
 from keras_lap.blocks.report import BlockReport
 
-# Told apart in every kind of colour blindness, and in print by their lightness.
-COLORS = {"identity": "#0072B2", "projection": "#E69F00", "layer": "#009E73"}
+COLORS = {"identity": BLUE, "projection": ORANGE, "layer": GREEN}
+_GRAPHVIZ = (
+    ", and graphviz from your system (on Debian and Ubuntu: apt install graphviz)"
+)
 
 
 def plot_blocks(
@@ -41,15 +45,11 @@ def plot_blocks(
     """
     report = find_residual_blocks(model) if report is None else report
     path = Path(to_file)
-    try:
+    missing = (ImportError, FileNotFoundError)
+    purpose = "A picture of the network"
+    with needs("pydot with graphviz", "plots", purpose, _GRAPHVIZ, missing):
         dot = keras.utils.model_to_dot(model, expand_nested=True, **options)
         drawn = mark(dot, report).create(format=path.suffix[1:] or "png")
-    except (ImportError, FileNotFoundError) as error:
-        raise ImportError(
-            "A picture of the network needs pydot and graphviz: "
-            'pip install "keras-lap[plots]", and graphviz from your system (on Debian '
-            f"and Ubuntu: apt install graphviz). {error}"
-        ) from error
     path.write_bytes(drawn)
 
 

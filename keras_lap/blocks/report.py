@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from keras_lap._drawing import counted, text_table
 from keras_lap.blocks.definition import Kind, Residual, between
 from keras_lap.blocks.graph import LAYER, Call, Graph
 
@@ -134,10 +135,8 @@ class BlockReport(Sequence):
         kinds = [block.kind for block in self]
         counts = [f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds)]
         counts += [f"{len(self.skipped)} skipped"] * bool(self.skipped)
-        return (
-            f"{self.model_name}: {len(self)} residual block"
-            f"{'' if len(self) == 1 else 's'} ({', '.join(counts) or 'none'})"
-        )
+        blocks = counted(len(self), "residual block")
+        return f"{self.model_name}: {blocks} ({', '.join(counts) or 'none'})"
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain data, ready for JSON.
@@ -156,13 +155,17 @@ class BlockReport(Sequence):
         }
 
     def __str__(self) -> str:
-        rows = [("block", "kind", "state", "features", "merge")] * bool(self)
-        rows += [
+        lines = [self.summary]
+        rows = [
             (b.name, b.kind, str(b.shape), str(b.size or "?"), b.merge) for b in self
         ]
-        left_out = [("skipped", "reason")] * bool(self.skipped)
-        left_out += [(s.name, s.reason) for s in self.skipped]
-        return "\n".join([self.summary, *_aligned(rows), *_aligned(left_out)])
+        left_out = [(s.name, s.reason) for s in self.skipped]
+        for head, table in (
+            (("block", "kind", "state", "features", "merge"), rows),
+            (("skipped", "reason"), left_out),
+        ):
+            lines += ["", *text_table(head, table)] if table else []
+        return "\n".join(lines)
 
 
 def require_blocks(report: BlockReport, purpose: str) -> None:
@@ -181,12 +184,3 @@ def require_blocks(report: BlockReport, purpose: str) -> None:
             "the layers that move the data with blocks=[...], or count blocks with a "
             "projection by include_projections=True."
         )
-
-
-def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Rows of text as the lines of a table, a blank line before it."""
-    if not rows:
-        return []
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(map(str.ljust, row, widths)) for row in rows)
-    return ["", *(f"  {line}".rstrip() for line in lines)]

@@ -164,8 +164,8 @@ def _other_way(plan: Plan, layer: Any, now: Any, before: Any) -> RuntimeError:
     return RuntimeError(
         f"The block {plan.found.block.name!r} was not reached as it was when its "
         f"network was looked into: {layer.name!r} was called {now} instead of "
-        f"{before}. A block must be called alike at every step. Leave it out by blocks=..., or name the "
-        "layer around it."
+        f"{before}. A block must be called alike at every step. Leave it out by "
+        "blocks=..., or name the layer around it."
     )
 
 
