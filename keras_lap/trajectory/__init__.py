@@ -4,6 +4,11 @@ In go a network and the `BlockReport` of its blocks, out come the network's outp
 the displacements or states of these blocks. Used by training and by transport.
 """
 
-from keras_lap.trajectory.recorder import DisplacementRecorder, StateRecorder
+from keras_lap.trajectory.recorder import (
+    DisplacementRecorder,
+    Recorder,
+    StateRecorder,
+    Trajectory,
+)
 
-__all__ = ["DisplacementRecorder", "StateRecorder"]
+__all__ = ["DisplacementRecorder", "Recorder", "StateRecorder", "Trajectory"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 
@@ -207,3 +207,50 @@ def _replay(
             values[id(tensor)] = value
     states = [inner_states.get(site) or [_states(site, values)] for site in sites]
     return values, states
+
+
+class Trajectory(NamedTuple):
+    """What one pass of a network has seen; None where it was not asked for."""
+
+    outputs: Any
+    displacements: list[Any] | None = None
+    states: list[list[tuple[Any, Any]]] | None = None
+
+
+class Recorder:
+    """Runs a network once and returns what was wanted of it, in a `Trajectory`."""
+
+    def __init__(
+        self,
+        network: keras.Model,
+        report: BlockReport,
+        wanted: Sequence[str] = ("displacements",),
+    ):
+        self._sites = {
+            "displacements": report.sites,
+            "states": tuple(site.with_states() for site in report.sites)
+            if "states" in wanted
+            else (),
+        }
+        self._wanted = tuple(wanted)
+        every = dict.fromkeys(site for each in wanted for site in self._sites[each])
+        self._all = tuple(every)
+        self._tap = _tap(network, self._all)
+
+    def __call__(self, inputs: Any, **kwargs: Any) -> Trajectory:
+        """Runs the network."""
+        result = self._tap(inputs, **kwargs)
+        moves = dict(zip(self._all, result["states"], strict=True))
+        seen: dict[str, Any] = {}
+        if "displacements" in self._wanted:
+            seen["displacements"] = [
+                _total(move) if site.on_branches else _difference(*move)
+                for site in self._sites["displacements"]
+                for move in moves[site]
+            ]
+        if "states" in self._wanted:
+            seen["states"] = [
+                [_pair(site, *move) for move in moves[site]]
+                for site in self._sites["states"]
+            ]
+        return Trajectory(result["outputs"], **seen)
