@@ -70,7 +70,7 @@ class MultiplierUpdate(keras.callbacks.Callback):
         """Hands the schedule to the model."""
         self._warned = self._begun = False
         self._skipped_before = replicas.read(self.model.ascent.skipped)
-        if replicas.read(self.model.ascent.every) > 0:
+        if replicas.read(self.model.ascent.batches) > 0:
             raise ValueError(
                 "Only one MultiplierUpdate can set the schedule of a training. "
                 "Received: another one before this one, whose training has not ended. "
