@@ -29,9 +29,10 @@ class Path:
     Attributes:
         trajectory: What one pass recorded; its `outputs` are those of the network.
         network: The network, whose `trainable_variables` a cost on weights reads.
-        x: Its inputs, as `fit` got them.
-        y: Targets of the batch.
-        sample_weight: Weights of the samples; None if `fit` got none.
+        x: Inputs of the batch. These three are what `compute_loss` gets, which may be
+            arrays: work on them with `keras.ops`.
+        y: Its targets.
+        sample_weight: Weights of its samples, or None.
     """
 
     trajectory: Trajectory
