@@ -72,7 +72,7 @@ def rise(
         loss: Its task loss L, scalar float32.
         tau: Step size τ, scalar.
         batches: From one update to the next, scalar int32; 0 while λ holds.
-        averaged: Whether an update takes the mean of the losses since the last one.
+        averaged: Above 0 if an update takes the mean of the losses since the last one.
         bound: The greatest λ, if any.
 
     Returns:
@@ -85,7 +85,7 @@ def rise(
     due = scheduled & (steps >= batches)
     # Not 0 / 0 while nothing is scheduled, though nobody would read the result.
     mean = loss_sum / ops.cast(steps + ops.cast(~scheduled, "int32"), "float32")
-    raised = before + tau * ops.where(averaged, mean, loss)
+    raised = before + tau * ops.where(averaged > 0, mean, loss)
     # A negative task loss lowers λ; at zero the objective would change its sign.
     valid = (raised > 0) & (raised < math.inf)
     if bound is not None:

@@ -170,6 +170,8 @@ class LeastActionModel(keras.Model):
         step = self._step
         if step is None or not step.training:
             return self.network(inputs, training=training)
+        # Priced with the loss, not by `add_loss`: the replicas of TensorFlow's
+        # strategies share its list.
         step.trajectory = self._record(inputs, training=training)
         return step.trajectory.outputs
 

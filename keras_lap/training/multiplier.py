@@ -144,14 +144,13 @@ class MultiplierAscent(keras.layers.Layer):
         before = State(*(getattr(self, name).value for name in State._fields))
         if multiplier is not None:
             before = before._replace(multiplier=multiplier)
-        after = ascent.rise(
-            before,
-            ops.cast(ops.stop_gradient(task_loss), "float32"),
+        loss = ops.cast(ops.stop_gradient(task_loss), "float32")
+        tau, batches, averaged = (
             self._tau.value,
             self.batches.value,
-            self._averaged.value > 0,
-            self.max_multiplier,
+            self._averaged.value,
         )
+        after = ascent.rise(before, loss, tau, batches, averaged, self.max_multiplier)
         for name, value in after._asdict().items():
             getattr(self, name).assign(value)
         return self.value()
