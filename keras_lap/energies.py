@@ -111,11 +111,12 @@ class Energy(Configured, abc.ABC):
 
 
 def deserialize(
-    config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+    what: str, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
 ) -> Any:
     """Rebuilds what `keras.saving.serialize_keras_object` made of an energy or cost.
 
     Args:
+        what: `"energy"` or `"running cost"`, for the message.
         config: The energy or running cost as a file of a model holds it.
         custom_objects: Classes by name, beside those registered with Keras.
 
@@ -133,8 +134,8 @@ def deserialize(
         package = registered.rpartition(">")[0]
         register = "@keras.saving.register_keras_serializable"
         raise ValueError(
-            f"The model in this file was trained with {name}, which Keras cannot "
-            f"find: no class is registered as {registered!r}. Pass "
+            f"The model in this file was trained with the {what} {name}, which Keras "
+            f"cannot find: no class is registered as {registered!r}. Pass "
             f"custom_objects={{{registered!r}: {name}}} to keras.saving.load_model, "
             + (
                 f"or import the module that registers it by {register}({package!r})."

@@ -307,11 +307,12 @@ class LeastActionModel(keras.Model):
         network = keras.saving.deserialize_keras_object(
             config["network"], custom_objects=custom_objects
         )
-        energy, *running_costs = (
-            energies.deserialize(each, custom_objects)
-            for each in (config["energy"], *config.get("running_costs", ()))
-        )
-        read = {"network": network, "energy": energy, "running_costs": running_costs}
+        energy = energies.deserialize("energy", config["energy"], custom_objects)
+        costs = [
+            energies.deserialize("running cost", cost, custom_objects)
+            for cost in config.get("running_costs", ())
+        ]
+        read = {"network": network, "energy": energy, "running_costs": costs}
         return cls(**{**config, **read})
 
     @property

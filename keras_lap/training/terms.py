@@ -48,12 +48,14 @@ class Term(abc.ABC):
         means: Names in the logs of what is averaged over an epoch.
         lasts: Names in the logs of what only its last value counts of.
         blocks: Of how many it logs each one's part.
+        purpose: What it needs blocks for, to say of a network without any.
     """
 
     wanted: tuple[str, ...] = ()
     means: tuple[str, ...] = ()
     lasts: tuple[str, ...] = ()
     blocks: int = 0
+    purpose: str = "whose path could be priced"
 
     @abc.abstractmethod
     def price(self, path: Path, samples: Any) -> Price:
@@ -83,6 +85,7 @@ class EnergyOverMultiplier(Term):
     wanted = ("displacements",)
     means = ("transport_cost",)
     lasts = ("multiplier",)
+    purpose = "whose displacement could be measured"
 
     def __init__(self, energy: Energy, ascent: MultiplierAscent, blocks: int):
         self.energy = energy
@@ -153,8 +156,7 @@ def terms_of(
     terms = (EnergyOverMultiplier(energy, ascent, len(report)), *costs)
     for term in terms:
         if term.wanted:
-            wanted = " and ".join(term.wanted)
-            require_blocks(report, f"whose {wanted} could be measured")
+            require_blocks(report, term.purpose)
     names = [name for term in terms for name in (*term.means, *term.lasts)]
     for name, times in Counter(["loss", "task_loss", *names]).items():
         if times > 1:
