@@ -8,7 +8,15 @@ through its layers: `LeastActionModel` around any residual network, and
 import importlib
 from typing import Any
 
-from keras_lap import callbacks, datasets, energies, experiments, networks, transport
+from keras_lap import (
+    callbacks,
+    datasets,
+    energies,
+    experiments,
+    networks,
+    running_costs,
+    transport,
+)
 from keras_lap.blocks import (
     BlockReport,
     ResidualBlock,
@@ -32,6 +40,7 @@ __all__ = [
     "find_residual_blocks",
     "networks",
     "plot_blocks",
+    "running_costs",
     "transport",
 ]
 

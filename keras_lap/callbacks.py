@@ -12,11 +12,8 @@ import keras
 
 from keras_lap._checks import choice, finite_number, whole_number, within
 from keras_lap._extras import require
-from keras_lap.training import replicas
-from keras_lap.training.model import LeastActionModel
-from keras_lap.transport.measure import Measurement
-from keras_lap.transport.report import TransportReport
-from keras_lap.transport.sums import NotFinite
+from keras_lap.training import LeastActionModel, read
+from keras_lap.transport import Measurement, NotFinite, TransportReport
 
 __all__ = ["MultiplierUpdate", "TransportMonitor"]
 
@@ -84,8 +81,8 @@ class MultiplierUpdate(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Hands the schedule to the model."""
         self._warned = self._begun = False
-        self._skipped_before = replicas.read(self.model.ascent.skipped)
-        if replicas.read(self.model.ascent.every) > 0:
+        self._skipped_before = read(self.model.ascent.skipped)
+        if read(self.model.ascent.batches) > 0:
             raise ValueError(
                 "Only one MultiplierUpdate can set the schedule of a training. "
                 "Received: another one before this one, whose training has not ended. "
@@ -99,7 +96,7 @@ class MultiplierUpdate(keras.callbacks.Callback):
         # Again: a callback after this one may have restored them as training began.
         if not self._begun:
             self._begun = True
-            self._skipped_before = replicas.read(self.model.ascent.skipped)
+            self._skipped_before = read(self.model.ascent.skipped)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Warns once if an update was skipped."""
@@ -112,10 +109,10 @@ class MultiplierUpdate(keras.callbacks.Callback):
 
     def _warn_if_skipped(self) -> None:
         ascent = self.model.ascent
-        if self._warned or replicas.read(ascent.skipped) <= self._skipped_before:
+        if self._warned or read(ascent.skipped) <= self._skipped_before:
             return
         self._warned = True
-        stays = float(replicas.read(ascent.multiplier))
+        stays = float(read(ascent.multiplier))
         warnings.warn(
             "The task loss was not finite when an update of the multiplier was due, or "
             "so negative that λ would have lost its sign: the update was skipped and λ "

@@ -2,7 +2,11 @@
 
 A block moves its state from ``x_k`` to ``x_{k+1}``. An energy turns that
 displacement into one number; the transport cost of a network is the sum of the
-energies of its blocks (`keras_lap.training.objective`).
+energies of its blocks (`keras_lap.training.terms`).
+
+Energies are made of sums of powers, ``Σ_i |v_i|^p``, written with `keras.ops` for every
+backend. PyTorch runs one operation after the other, and for large states the memory
+that each takes anew costs more than its arithmetic; there the gradient is written out.
 """
 
 from __future__ import annotations
@@ -17,14 +21,54 @@ import keras
 from keras import ops
 
 from keras_lap._checks import choice, finite_number, is_number
-from keras_lap._powers import STARTS_EACH_OPERATION, power_sum, root_power
+from keras_lap.trajectory import at_least_float32
 
 __all__ = ["DisplacementEnergy", "Energy"]
 
 _SMALL = 4096  # numbers of a state; above, arithmetic outweighs starting it
+# XLA takes operations together by itself, and TensorFlow runs a whole graph.
+_STARTS_EACH_OPERATION = keras.backend.backend() == "torch"
 
 
-class Energy(abc.ABC):
+class Configured:
+    """Base class of what a model saves by the arguments of its constructor.
+
+    An energy, or a running cost. Give a class with arguments a `get_config` that
+    returns them.
+    """
+
+    # Arguments that a base class takes and keeps.
+    _kept: tuple[str, ...] = ()
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, for saving.
+
+        Raises:
+            NotImplementedError: If the class takes arguments and does not say which.
+        """
+        own = set(inspect.signature(type(self)).parameters) - set(self._kept)
+        if own and type(self).get_config is Configured.get_config:
+            raise NotImplementedError(
+                f"{type(self).__name__} takes arguments, so it needs a get_config() "
+                "that returns them to be saved with a model."
+            )
+        return {name: getattr(self, name) for name in self._kept}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        """Rebuilds it from what `get_config` returned."""
+        return cls(**config)
+
+    def __repr__(self) -> str:
+        try:
+            config = self.get_config()
+        except NotImplementedError:
+            config = {}
+        arguments = ", ".join(f"{key}={value!r}" for key, value in config.items())
+        return f"{type(self).__name__}({arguments})"
+
+
+class Energy(Configured, abc.ABC):
     """Base class of energies: a function from a displacement to a scalar.
 
     Subclass it to penalise displacements in another way. Give the class a
@@ -64,44 +108,18 @@ class Energy(abc.ABC):
         Raises:
             ValueError: If the energy returns anything but a scalar.
         """
-        return ops.stack([_scalar(self(each), self) for each in displacements])
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments, for saving.
-
-        Raises:
-            NotImplementedError: If the class takes arguments and does not say which.
-        """
-        if inspect.signature(type(self)).parameters:
-            raise NotImplementedError(
-                f"{type(self).__name__} takes arguments, so it needs a get_config() "
-                "that returns them to be saved with a model."
-            )
-        return {}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Energy:
-        """Rebuilds the energy from what `get_config` returned."""
-        return cls(**config)
-
-    def __repr__(self) -> str:
-        described = type(self).get_config is not Energy.get_config
-        config = self.get_config() if described else {}
-        arguments = ", ".join(f"{key}={value!r}" for key, value in config.items())
-        return f"{type(self).__name__}({arguments})"
+        return ops.stack([scalar(self(each), self) for each in displacements])
 
 
 def deserialize(
-    config: dict[str, Any], custom_objects: dict[str, Any] | None = None
-) -> Energy:
-    """Rebuilds an energy from what `keras.saving.serialize_keras_object` returned.
+    what: str, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+) -> Any:
+    """Rebuilds what `keras.saving.serialize_keras_object` made of an energy or cost.
 
     Args:
-        config: The energy as a file of a model holds it.
+        what: `"energy"` or `"running cost"`, for the message.
+        config: The energy or running cost as a file of a model holds it.
         custom_objects: Classes by name, beside those registered with Keras.
-
-    Returns:
-        The energy.
 
     Raises:
         ValueError: If its class is not registered.
@@ -117,7 +135,7 @@ def deserialize(
         package = registered.rpartition(">")[0]
         register = "@keras.saving.register_keras_serializable"
         raise ValueError(
-            f"The model in this file was trained with the energy {name}, which Keras "
+            f"The model in this file was trained with the {what} {name}, which Keras "
             f"cannot find: no class is registered as {registered!r}. Pass "
             f"custom_objects={{{registered!r}: {name}}} to keras.saving.load_model, "
             + (
@@ -163,6 +181,8 @@ class DisplacementEnergy(Energy):
         >>> float(energy(np.array([[3.0, 4.0]])))
         12.5
     """
+
+    _kept = ("p", "norm", "reduction", "time_step")
 
     def __init__(
         self,
@@ -229,15 +249,6 @@ class DisplacementEnergy(Energy):
                 total = total / ops.cast(size, total.dtype)
         return total
 
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments, for saving."""
-        return {
-            "p": self.p,
-            "norm": self.norm,
-            "reduction": self.reduction,
-            "time_step": self.time_step,
-        }
-
 
 def get(identifier: float | Energy) -> Energy:
     """Returns the energy that `identifier` stands for.
@@ -264,18 +275,10 @@ def get(identifier: float | Energy) -> Energy:
     )
 
 
-def at_least_float32(tensor: Any) -> Any:
-    """Casts to float32 unless the tensor is of that or a higher precision already."""
-    tensor = ops.convert_to_tensor(tensor)
-    # Not `result_type`, which makes float32 of float64 on PyTorch and JAX.
-    precise = keras.backend.standardize_dtype(tensor.dtype) in ("float32", "float64")
-    return tensor if precise else ops.cast(tensor, "float32")
-
-
 def _small_and_alike(displacements: Sequence[Any]) -> bool:
     """Whether several have one shape that is small, where taking them together pays."""
     # With all blocks in one tensor JAX took a hundred MiB more to compile a hundred.
-    if not STARTS_EACH_OPERATION:
+    if not _STARTS_EACH_OPERATION:
         return False
     shapes = {tuple(each.shape) for each in displacements}
     if len(displacements) == 1 or len(shapes) > 1:
@@ -283,12 +286,78 @@ def _small_and_alike(displacements: Sequence[Any]) -> bool:
     return math.prod(shapes.pop()[1:]) <= _SMALL
 
 
-def _scalar(cost: Any, energy: Energy) -> Any:
+def scalar(cost: Any, source: Any) -> Any:
+    """Returns `cost` as a tensor if it is one number.
+
+    Args:
+        cost: What an energy or a running cost has returned.
+        source: Which one, for the message.
+
+    Raises:
+        ValueError: If it has axes.
+    """
     cost = ops.convert_to_tensor(cost)
     if len(cost.shape) > 0:
         raise ValueError(
-            f"An energy must return a scalar. Received: shape {tuple(cost.shape)} from "
-            f"{energy!r}. Reduce over the batch and the features, e.g. by "
-            "keras.ops.mean."
+            "Energies and running costs must return a scalar. Received: shape "
+            f"{tuple(cost.shape)} from {source!r}. Reduce over the batch and the "
+            "features, e.g. by keras.ops.mean."
         )
     return cost
+
+
+def power_sum(v: Any, p: float, first: int) -> Any:
+    """``Σ_i |v_i|^p`` over all axes from one on; where v is 0, so is the gradient.
+
+    Args:
+        v: Tensor of any shape.
+        p: Above 1.
+        first: The first of the axes that are summed over.
+
+    Returns:
+        A tensor of the shape of the other axes.
+    """
+    axes = tuple(range(first, len(v.shape)))
+    if not axes:  # samples of one number
+        return power_sum(ops.expand_dims(v, first), p, first)
+    if _STARTS_EACH_OPERATION:
+        return _TorchPowerSum.apply(v, p, axes)
+    # A product has a cheaper gradient than a square on TensorFlow.
+    return ops.sum(v * v if p == 2 else ops.power(ops.abs(v), p), axis=axes)
+
+
+def root_power(square: Any, p: float) -> Any:
+    """``square^(p/2)`` whose gradient at 0 is 0, where the power rule gives inf·0.
+
+    The smallest normal float32 is the bound because processors may flush smaller
+    numbers to zero in one place and not in another.
+    """
+    if p == 2:
+        return square
+    positive = square > 2.0**-126
+    safe = ops.where(positive, square, ops.ones_like(square))
+    return ops.where(positive, ops.power(safe, p / 2), ops.zeros_like(square))
+
+
+if _STARTS_EACH_OPERATION:
+    import torch
+
+    class _TorchPowerSum(torch.autograd.Function):
+        """`power_sum` with the gradient ``p·|v|^(p−2)·v``, in few passes over v."""
+
+        @staticmethod
+        def forward(ctx: Any, v: Any, p: float, axes: tuple[int, ...]) -> Any:
+            ctx.save_for_backward(v)
+            ctx.p, ctx.axes = p, axes
+            return (v * v if p == 2 else v.abs().pow_(p)).sum(axes)
+
+        @staticmethod
+        def backward(ctx: Any, gradient: Any) -> tuple[Any, None, None]:
+            (v,) = ctx.saved_tensors
+            gradient = ctx.p * gradient.reshape(gradient.shape + (1,) * len(ctx.axes))
+            if ctx.p == 2:
+                return v * gradient, None, None
+            if torch.is_grad_enabled():  # it is to be differentiated in turn
+                return v.abs().pow(ctx.p - 1).copysign(v) * gradient, None, None
+            slope = v.abs().pow_(ctx.p - 1).copysign_(v)
+            return slope.mul_(gradient), None, None

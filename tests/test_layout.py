@@ -43,7 +43,7 @@ FOLDERS = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
 
 def unit_of(module: str) -> str:
     """The folder or file of the package that a module belongs to."""
-    return (module.split(".") + ["__init__"])[1]
+    return [*module.split("."), "__init__"][1]
 
 
 def imports(file: Path, package: Path) -> set[str]:

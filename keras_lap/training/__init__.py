@@ -1,10 +1,30 @@
 """Training by least action: the model, its multiplier and the terms it minimises.
 
-In goes a network, out comes a `keras.Model` whose training step adds C/λ to the task
-loss. Used by callbacks, by the search of hyperparameters, and by whoever trains.
+In goes a network, out comes a `keras.Model` whose training step adds C/λ and running
+costs to the task loss. Used by callbacks, the search of hyperparameters and users.
 """
 
+from keras_lap.training.measures import Measures
 from keras_lap.training.model import LeastActionModel
-from keras_lap.training.multiplier import MultiplierAscent
+from keras_lap.training.multiplier import AUTO, MultiplierAscent
+from keras_lap.training.replicas import read
+from keras_lap.training.terms import (
+    block_costs,
+    energy_term,
+    total_cost,
+    transport_cost,
+    unit_cost,
+)
 
-__all__ = ["LeastActionModel", "MultiplierAscent"]
+__all__ = [
+    "AUTO",
+    "LeastActionModel",
+    "Measures",
+    "MultiplierAscent",
+    "block_costs",
+    "energy_term",
+    "read",
+    "total_cost",
+    "transport_cost",
+    "unit_cost",
+]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -10,69 +10,75 @@ import numpy as np
 from keras import ops
 
 from keras_lap.training import replicas
+from keras_lap.training.terms import Price, Term
 
-NAMES = ("task_loss", "transport_cost", "multiplier")
-# Where each sum lies in the vector: λ, L and C, then what each of the three is divided
-# by, then what the costs of the blocks are, and these.
-_LAMBDA, _TASK, _COST, _REPLICAS, _SAMPLES, _TRAINED, _COUNTED, _BLOCKS = range(8)
+TASK_LOSS = "task_loss"
 
 
 class Measures(keras.metrics.Metric):
-    """What least action logs: means of L and C, and the last λ; beside, every block's.
+    """What is logged of L and of the terms of the objective; beside, each block's part.
 
     All lies in one vector. Every variable of a metric goes into a compiled step and out
     of it again, and joined processes of PyTorch add each up by itself after every step.
+    In it are a value for each name, what each of them is divided by, what the parts of
+    the blocks are divided by, and these.
 
     Args:
-        blocks: How many there are.
+        terms: What is logged beside L.
+
+    Attributes:
+        names: In the order of the values: means over samples first, then what only the
+            last value counts of.
     """
 
-    def __init__(self, blocks: int):
+    def __init__(self, terms: Sequence[Term]):
         super().__init__(name="least_action")
-        self.sums = self.add_weight(
-            shape=(_BLOCKS + blocks,), initializer="zeros", name="sums"
+        means = [TASK_LOSS, *(name for term in terms for name in term.means)]
+        lasts = [name for term in terms for name in term.lasts]
+        self.names = [*means, *lasts]
+        self._blocks = sum(term.blocks for term in terms)
+        # All adds up, in proportion to the samples, but what has a last value. That is
+        # kept; replicas of one λ add up to a multiple of it, by their number.
+        adds_up = [True] * len(means) + [False] * len(lasts)
+        self._adds_up = np.array(
+            [*adds_up, *adds_up, True, *[True] * self._blocks], "float32"
         )
-        # Of λ the last is kept; all else adds up, in proportion to the samples.
-        # Replicas of one λ add up to a multiple of it, by their number.
-        self._adds_up = np.ones(_BLOCKS + blocks, "float32")
-        self._adds_up[[_LAMBDA, _REPLICAS]] = 0.0
+        self.sums = self.add_weight(
+            shape=self._adds_up.shape, initializer="zeros", name="sums"
+        )
 
     def update_state(
         self,
         samples: Any,
         task_loss: Any,
-        cost: Any = None,
-        block_costs: Any = None,
-        multiplier: Any = None,
+        prices: Sequence[Price] = (),
+        lasts: Sequence[Any] = (),
     ) -> None:
         """Adds one batch.
 
         Args:
             samples: Its size.
             task_loss: Its L, scalar.
-            cost: Its C, scalar; None where the batch was not trained on.
-            block_costs: The parts of C, `(blocks,)`.
-            multiplier: λ after the step.
+            prices: Those of all terms; none where the batch was not trained on.
+            lasts: What the terms return when they settle, scalars.
         """
-        trained, before = cost is not None, self.sums.value
+        trained, before, others = bool(prices), self.sums.value, len(self.names) - 1
+        values = [mean for price in prices for mean in price.means] + [*lasts]
+        parts = [price.blocks for price in prices if price.blocks is not None]
         # A layer in a call that cannot be looked into may run any number of times.
-        blocks = len(self._adds_up) - _BLOCKS
-        counted = trained and block_costs.shape[0] == blocks
-        means = [multiplier, task_loss, cost] if trained else [0.0, task_loss, 0.0]
-        counts = np.array([trained, True, trained, counted], self.dtype)
-        parts = block_costs if counted else np.zeros(blocks, self.dtype)
-        added = ops.concatenate(
-            [
-                ops.stack([self._number(mean) for mean in means]),
-                self._number(counts),
-                self._number(parts),
-            ]
-        )
+        counted = trained and sum(part.shape[0] for part in parts) == self._blocks
+        counts = np.array([True, *[trained] * others, counted], self.dtype)
+        if not trained:
+            values = [0.0] * others
+        if not counted:
+            parts = [np.zeros(self._blocks, self.dtype)]
+        values = ops.stack([self._number(value) for value in (task_loss, *values)])
+        added = ops.concatenate([values, *map(self._number, (counts, *parts))])
         adds_up = ops.convert_to_tensor(self._adds_up, self.dtype)
         samples = ops.cast(samples, self.dtype)
         if trained:
             before = before * adds_up
-        # The samples, or 1 for λ.
+        # The samples, or 1 for a last value.
         weights = adds_up * samples + (1.0 - adds_up)
         self.sums.assign(before + added * weights)
 
@@ -80,30 +86,30 @@ class Measures(keras.metrics.Metric):
         return ops.cast(ops.stop_gradient(ops.convert_to_tensor(value)), self.dtype)
 
     def result(self) -> dict[str, Any]:
-        """L, C and λ by the names of the logs; C and λ are 0 without training."""
-        sums = self.sums.value
-        means = ops.divide_no_nan(sums[:_REPLICAS], sums[_REPLICAS:_COUNTED])
-        multiplier, task_loss, cost = means[_LAMBDA], means[_TASK], means[_COST]
-        return dict(zip(NAMES, (task_loss, cost, multiplier), strict=True))
+        """The values by the names of the logs; 0 for a term without training."""
+        sums, many = self.sums.value, len(self.names)
+        means = ops.divide_no_nan(sums[:many], sums[many : 2 * many])
+        return {name: means[index] for index, name in enumerate(self.names)}
 
     def has_trained(self) -> bool:
         """Whether a training step was measured since the last reset."""
-        return bool(replicas.read(self.sums)[_TRAINED] > 0)
+        return bool(replicas.read(self.sums)[len(self.names) + 1] > 0)
 
     def block_costs(self) -> np.ndarray | None:
-        """The mean cost of every block, `(blocks,)`; None if nothing was counted."""
-        sums = replicas.read(self.sums)
-        return sums[_BLOCKS:] / sums[_COUNTED] if sums[_COUNTED] else None
+        """The mean part of every block, `(blocks,)`; None if nothing was counted."""
+        sums, counted = replicas.read(self.sums), 2 * len(self.names)
+        return sums[counted + 1 :] / sums[counted] if sums[counted] else None
 
 
-def check_names(metrics: Iterable[Any]) -> None:
+def check_names(metrics: Iterable[Any], names: Sequence[str]) -> None:
     """Refuses metrics whose values the model's own would overwrite in the logs.
 
     Args:
         metrics: All metrics of a model, as far as Keras has built them.
+        names: Of the model's own values.
 
     Raises:
-        ValueError: If a metric, or the loss of an output, has one of `NAMES`.
+        ValueError: If a metric, or the loss of an output, has one of `names`.
     """
     for metric in metrics:
         if isinstance(metric, Measures) or not getattr(metric, "built", True):
@@ -111,9 +117,9 @@ def check_names(metrics: Iterable[Any]) -> None:
         # Keras's container of the compiled metrics is one metric with many names.
         many = isinstance(metric, keras.metrics.Metric) and hasattr(metric, "metrics")
         for name in metric.result() if many else [metric.name]:
-            if name in NAMES:
+            if name in names:
                 raise ValueError(
-                    f"The logs of a LeastActionModel keep {', '.join(NAMES)} for "
+                    f"The logs of a LeastActionModel keep {', '.join(names)} for "
                     "its own values. Received: a metric, or the loss of an output, "
                     f"that is logged as {name!r}. Give the metric another name=, or "
                     "the output another name or key: Keras logs the loss of an output "

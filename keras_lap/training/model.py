@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -15,12 +16,13 @@ from keras_lap.blocks import (
     Selection,
     find_residual_blocks,
 )
+from keras_lap.running_costs import Path, RunningCost
 from keras_lap.training import replicas
-from keras_lap.training.measures import NAMES, Measures, check_names
+from keras_lap.training.measures import TASK_LOSS, Measures, check_names
 from keras_lap.training.multiplier import MultiplierAscent
-from keras_lap.training.objective import block_costs, energy_term, total_cost, unit_cost
 from keras_lap.training.step import Step, Steps
-from keras_lap.trajectory import DisplacementRecorder
+from keras_lap.training.terms import terms_of
+from keras_lap.trajectory import Recorder
 
 # PyTorch's backward pass reads λ where torch.compile finds it, so λ must not change in
 # place before. JAX hands λ on from compute_loss and from nowhere later.
@@ -63,6 +65,9 @@ class LeastActionModel(keras.Model):
             from the projected input on. Defaults to False.
         max_multiplier: At which λ the ascent stops, at least `initial_multiplier`.
             Defaults to None, no bound.
+        running_costs: Further terms of the objective, each a
+            `keras_lap.running_costs.RunningCost`; λ has no part in them, and the logs
+            hold each by its name. Defaults to none.
         **kwargs: `name` and other arguments of `keras.Model`.
 
     Raises:
@@ -88,12 +93,13 @@ class LeastActionModel(keras.Model):
         blocks: Selection = "auto",
         include_projections: bool = False,
         max_multiplier: float | None = None,
+        running_costs: Sequence[RunningCost] = (),
         **kwargs: Any,
     ):
         energy = energies.get(energy)
         ascent = MultiplierAscent(initial_multiplier, max_multiplier)
         report = find_residual_blocks(network, blocks, include_projections)
-        _check_not_empty(report)
+        terms = terms_of(energy, ascent, running_costs, report)
         # The network converts its inputs itself: cast here as well, they would reach
         # it in lower precision than without us.
         # Its precision also decides whether Keras scales the loss.
@@ -102,12 +108,15 @@ class LeastActionModel(keras.Model):
         self.network = network
         self.ascent = ascent
         self.energy = energy
+        self.running_costs = tuple(running_costs)
         self.include_projections = include_projections
         self._selects_all = isinstance(blocks, str)
         self._report = report
-        self._record = DisplacementRecorder(network, report)
+        self._terms = terms
+        wanted = dict.fromkeys(each for term in terms for each in term.wanted)
+        self._record = Recorder(network, report, tuple(wanted))
         self._steps = Steps()
-        self._measures = Measures(len(report))
+        self._measures = Measures(terms)
         # Built here and not at the first batch: BackupAndRestore needs it.
         self.built = True
 
@@ -157,17 +166,14 @@ class LeastActionModel(keras.Model):
         return [] if step is not None and step.task_only else super().losses
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """Runs the network; within a training step, records its energies too."""
+        """Runs the network; within a training step, records its trajectory too."""
         step = self._step
         if step is None or not step.training:
             return self.network(inputs, training=training)
-        outputs, displacements = self._record(inputs, training=training)
-        step.costs = block_costs(displacements, self.energy)
-        # Not by `add_loss`: the replicas of TensorFlow's strategies share its list.
-        step.cost = total_cost(step.costs)
-        if self.ascent.is_automatic:
-            step.unit_cost = unit_cost(displacements, self.energy)
-        return outputs
+        # Priced with the loss, not by `add_loss`: the replicas of TensorFlow's
+        # strategies share its list.
+        step.trajectory = self._record(inputs, training=training)
+        return step.trajectory.outputs
 
     def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """As `keras.Model.fit`. λ stays constant without a `MultiplierUpdate`."""
@@ -182,7 +188,7 @@ class LeastActionModel(keras.Model):
         """As in `keras.Model`; refuses processes and metrics in each other's way."""
         replicas.check_processes()
         if not _BUILDS_LATE:
-            check_names(self.metrics)
+            check_names(self.metrics, self._measures.names)
         return super().make_train_function(force)
 
     def train_step(self, *args: Any, **kwargs: Any) -> Any:
@@ -190,7 +196,7 @@ class LeastActionModel(keras.Model):
         with self._steps.within(training=True):
             result = super().train_step(*args, **kwargs)
         if _BUILDS_LATE:
-            check_names(self.metrics)
+            check_names(self.metrics, self._measures.names)
         return result
 
     def test_step(self, *args: Any, **kwargs: Any) -> Any:
@@ -219,9 +225,11 @@ class LeastActionModel(keras.Model):
         if step.task_loss is None:  # else a subclass asks again in the same step
             step.task_loss = replicas.own_mean(task_loss)
             step.samples = _batch_size(x)
-            self._measure(step)
-        if step.training:
-            added.append(energy_term(step.cost, step.multiplier))
+            if step.training:
+                self._price(step, x, y, sample_weight)
+            if not (step.training and _RAISES_LATE):
+                self._settle(step)
+        added += [price.added for price in step.prices]
         # Keras's own way of adding up, so that it stays right under its strategies
         # and evaluation equals that of the bare network to the last bit.
         added = [self._aggregate_additional_loss(loss) for loss in added]
@@ -230,37 +238,31 @@ class LeastActionModel(keras.Model):
     def compute_metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """As in `keras.Model`; on PyTorch the place where λ is raised."""
         step = self._step
-        if _RAISES_LATE and step is not None and step.multiplier is not None:
-            self._raise_multiplier(step)
+        if _RAISES_LATE and step is not None and step.prices:
+            self._settle(step)
         return super().compute_metrics(*args, **kwargs)
 
-    def _measure(self, step: Step) -> None:
-        if not step.training:
-            self._measures.update_state(step.samples, step.task_loss)
-            return
-        step.multiplier = self._multiplier_before(step)
-        if not _RAISES_LATE:
-            self._raise_multiplier(step)
+    def _price(self, step: Step, x: Any, y: Any, sample_weight: Any) -> None:
+        assert step.trajectory is not None
+        path = Path(step.trajectory, self.network, x, y, sample_weight)
+        step.prices = [term.price(path, step.samples) for term in self._terms]
+        step.trajectory = None  # whose states nobody needs any more
 
-    def _multiplier_before(self, step: Step) -> Any:
-        if not self.ascent.is_automatic:
-            return self.ascent.value()
-        cost = replicas.batch_mean(step.cost, step.samples)
-        return self.ascent.choose(cost, step.unit_cost, step.costs.shape[0])
-
-    def _raise_multiplier(self, step: Step) -> None:
-        task_loss = replicas.batch_mean(step.task_loss, step.samples)
-        raised = self.ascent.step(task_loss, step.multiplier)
-        self._measures.update_state(
-            step.samples, step.task_loss, step.cost, step.costs, raised
-        )
+    def _settle(self, step: Step) -> None:
+        """Raises λ where that is due, and logs the step."""
+        lasts: list[Any] = []
+        if step.training:
+            task_loss = replicas.batch_mean(step.task_loss, step.samples)
+            for term, price in zip(self._terms, step.prices, strict=True):
+                lasts += term.settle(price, task_loss)
+        self._measures.update_state(step.samples, step.task_loss, step.prices, lasts)
 
     def get_metrics_result(self) -> dict[str, Any]:
         """As in `keras.Model`; C and λ only where training has measured them."""
         result = super().get_metrics_result()
         step = self._step
         if not (step.training if step else self._measures.has_trained()):
-            for name in NAMES[1:]:
+            for name in set(self._measures.names) - {TASK_LOSS}:
                 del result[name]
         return result
 
@@ -294,6 +296,7 @@ class LeastActionModel(keras.Model):
             "blocks": "auto" if self._selects_all else self._report.selection,
             "include_projections": self.include_projections,
             "max_multiplier": self.ascent.max_multiplier,
+            "running_costs": [serialize(cost) for cost in self.running_costs],
         }
 
     @classmethod
@@ -304,8 +307,13 @@ class LeastActionModel(keras.Model):
         network = keras.saving.deserialize_keras_object(
             config["network"], custom_objects=custom_objects
         )
-        energy = energies.deserialize(config["energy"], custom_objects)
-        return cls(**{**config, "network": network, "energy": energy})
+        energy = energies.deserialize("energy", config["energy"], custom_objects)
+        costs = [
+            energies.deserialize("running cost", cost, custom_objects)
+            for cost in config.get("running_costs", ())
+        ]
+        read = {"network": network, "energy": energy, "running_costs": costs}
+        return cls(**{**config, **read})
 
     @property
     def _step(self) -> Step | None:
@@ -318,16 +326,6 @@ def _batch_size(x: Any) -> Any:
     size = ops.shape(first)[0]
     # Keras does not tell that of TensorFlow's ragged tensors.
     return first.nrows() if size is None else size
-
-
-def _check_not_empty(report: BlockReport) -> None:
-    if not report:
-        raise ValueError(
-            f"{report.model_name!r} has no residual block whose displacement could be "
-            f"measured.\n{report}\nName the layers that move the data with "
-            "blocks=[...], or count blocks with a projection by "
-            "include_projections=True."
-        )
 
 
 def _check_has_loss(model: LeastActionModel, step: Step | None) -> None:

@@ -15,7 +15,13 @@ import keras
 import numpy as np
 from keras import ops
 
+_BACKEND = keras.backend.backend()
 _FIRST_KERAS_WITH_TORCH = (3, 16)
+
+if _BACKEND == "tensorflow":
+    import tensorflow as tf
+elif _BACKEND == "torch":
+    import torch
 
 
 def own_mean(loss: Any) -> Any:
@@ -59,9 +65,7 @@ def read(variable: keras.Variable) -> np.ndarray:
     `float(variable)` fails for the variables of TensorFlow's strategies, and so does
     any reading while Keras builds the model of a strategy in a graph.
     """
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
+    if _BACKEND == "tensorflow":
         with tf.init_scope():
             return np.asarray(ops.convert_to_numpy(variable))
     return np.asarray(ops.convert_to_numpy(variable))
@@ -69,7 +73,7 @@ def read(variable: keras.Variable) -> np.ndarray:
 
 def writes_files() -> bool:
     """Whether this process is the one of several that writes files."""
-    if keras.backend.backend() == "jax":
+    if _BACKEND == "jax":
         import jax
 
         return jax.process_index() == 0
@@ -84,9 +88,10 @@ def check_processes() -> None:
         RuntimeError: If there are several processes and this release of Keras cannot
             join them, or they have not been joined.
     """
-    if keras.backend.backend() != "torch" or _world_size() == 1:
+    if _BACKEND != "torch" or _world_size() == 1:
         return
-    if _keras_release() < _FIRST_KERAS_WITH_TORCH:
+    major, minor = map(int, keras.__version__.split(".")[:2])
+    if (major, minor) < _FIRST_KERAS_WITH_TORCH:
         raise RuntimeError(
             f"{_world_size()} PyTorch processes run this script, and Keras "
             f"{keras.__version__} cannot join them: each would train a network of its "
@@ -107,17 +112,14 @@ def check_processes() -> None:
 def _sum_over_replicas() -> Any:
     """What adds a tensor up over all replicas; None where there is one."""
     if _tensorflow_replicas() > 1:
-        import tensorflow as tf
-
         context = tf.distribute.get_replica_context()
         return lambda values: context.all_reduce(tf.distribute.ReduceOp.SUM, values)
-    group = _torch_group()
-    if group is None or _is_model_parallel():  # whose tensors are the whole batch's
+    group, distribution = _torch_group(), keras.distribution.distribution()
+    # The tensors of the latter are the whole batch's.
+    if group is None or isinstance(distribution, keras.distribution.ModelParallel):
         return None
 
     def add_up(values: Any) -> Any:
-        import torch
-
         torch.distributed.all_reduce(values, group=group)
         return values
 
@@ -125,46 +127,28 @@ def _sum_over_replicas() -> Any:
 
 
 def _tensorflow_replicas() -> int:
-    if keras.backend.backend() != "tensorflow":
+    if _BACKEND != "tensorflow":
         return 1
-    import tensorflow as tf
-
     return tf.distribute.get_strategy().num_replicas_in_sync
 
 
 def _torch_group() -> Any:
     """The processes that share a batch; None where there is one."""
-    if keras.backend.backend() != "torch" or not _torch_is_joined():
+    if _BACKEND != "torch" or not _torch_is_joined():
         return None
     distribution = keras.distribution.distribution()
     if distribution is None:
-        import torch
-
         return torch.distributed.group.WORLD
     # As Keras does it, for its gradients and its metrics.
     return distribution.device_mesh.backend_mesh.get_group(distribution.batch_dim_name)
 
 
 def _torch_is_joined() -> bool:
-    import torch
-
     available = torch.distributed.is_available()
     return available and torch.distributed.is_initialized()
 
 
 def _world_size() -> int:
     if _torch_is_joined():
-        import torch
-
         return torch.distributed.get_world_size()
     return int(os.environ.get("WORLD_SIZE", 1))
-
-
-def _is_model_parallel() -> bool:
-    distribution = keras.distribution.distribution()
-    return isinstance(distribution, keras.distribution.ModelParallel)
-
-
-def _keras_release() -> tuple[int, int]:
-    major, minor = keras.__version__.split(".")[:2]
-    return int(major), int(minor)

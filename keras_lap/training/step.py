@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from keras_lap.training.terms import Price
+from keras_lap.trajectory import Trajectory
 
 
 @dataclass
@@ -14,31 +17,23 @@ class Step:
     """One step, from its forward pass to its metrics."""
 
     training: bool
-    costs: Any = None
-    cost: Any = None
-    unit_cost: Any = None
-    multiplier: Any = None
+    trajectory: Trajectory | None = None
+    prices: Sequence[Price] = ()
     task_loss: Any = None
     samples: Any = None
     task_only: bool = False
 
 
-class Steps:
-    """The step that each thread is in the middle of."""
+class Steps(threading.local):
+    """The step that each thread is in the middle of, if any."""
 
-    def __init__(self) -> None:
-        self._threads = threading.local()
-
-    @property
-    def current(self) -> Step | None:
-        """The step of this thread, if any."""
-        return getattr(self._threads, "step", None)
+    current: Step | None = None
 
     @contextlib.contextmanager
     def within(self, training: bool) -> Iterator[None]:
         """Runs a step in this thread."""
-        self._threads.step = Step(training)
+        self.current = Step(training)
         try:
             yield
         finally:
-            self._threads.step = None
+            self.current = None

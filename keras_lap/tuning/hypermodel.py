@@ -16,8 +16,7 @@ from keras_tuner.errors import FatalTypeError, FatalValueError
 from keras_lap._checks import refusal
 from keras_lap.blocks import Selection
 from keras_lap.callbacks import MultiplierUpdate
-from keras_lap.training.measures import Measures
-from keras_lap.training.model import LeastActionModel
+from keras_lap.training import LeastActionModel, Measures
 from keras_lap.tuning import space
 
 # What tells why a trial failed, in its directory: KerasTuner's workers do not send

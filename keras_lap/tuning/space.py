@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from keras_lap._checks import finite_number, is_number, refusal, whole_number
-from keras_lap.training.multiplier import AUTO
+from keras_lap.training import AUTO
 
 Check = Callable[[str, Any], float]
 

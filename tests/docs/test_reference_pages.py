@@ -19,7 +19,7 @@ import keras_lap
 
 PAGES = pathlib.Path(__file__).parents[2] / "docs" / "api"
 MODULES = ("", "callbacks", "datasets", "energies", "blocks", "experiments")
-MODULES += ("networks", "transport", "tuning")
+MODULES += ("networks", "running_costs", "transport", "tuning")
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "torch", reason="says the same on every backend"

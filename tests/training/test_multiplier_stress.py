@@ -11,7 +11,7 @@ from support.basics import as_numpy, build_dense_network, crossentropy
 
 import keras_lap
 from keras_lap.callbacks import MultiplierUpdate
-from keras_lap.training.objective import energy_term
+from keras_lap.training import energy_term
 
 BATCH, RATE = 8, 0.05
 FIT = {"batch_size": BATCH, "shuffle": False, "verbose": 0}

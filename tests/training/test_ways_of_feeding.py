@@ -116,7 +116,7 @@ def test_the_multiplier_rises_in_a_loop_of_ones_own():
     """`ascent.start` is what the callback calls; the schedule stays until `stop`."""
     _, model = ways.pair()
     model.compile(**ways.compile_options())
-    model.ascent.start(ways.TAU, every=2, averaged=False)
+    model.ascent.start(ways.TAU, batches=2, averaged=False)
     expected = ways.MULTIPLIER
     for count, (x, y) in enumerate(batches(*data()[:2]), start=1):
         losses = keras.losses.sparse_categorical_crossentropy(

@@ -1,0 +1,243 @@
+"""Terms of the objective: what training adds to the task loss L.
+
+The objective is ``C/λ + L + Σ weight · cost``. C is the transport cost, the sum of the
+energies of all displacements; dividing it by λ instead of multiplying L keeps the
+meaning of the learning rate while λ grows. The other costs are a user's own.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from keras import ops
+
+from keras_lap._checks import choice
+from keras_lap.blocks import BlockReport, require_blocks
+from keras_lap.energies import Energy, scalar
+from keras_lap.running_costs import Path, RunningCost
+from keras_lap.training import replicas
+from keras_lap.training.multiplier import MultiplierAscent
+from keras_lap.trajectory import at_least_float32
+
+
+@dataclass(frozen=True)
+class Price:
+    """What a term takes for one batch.
+
+    Attributes:
+        added: What is added to the task loss, scalar tensor.
+        means: What is logged under the names `Term.means`, scalar tensors.
+        blocks: The cost of each block, tensor `(blocks,)`; None if it has no parts.
+        multiplier: λ before the step, for a term that divides by it.
+    """
+
+    added: Any
+    means: tuple[Any, ...]
+    blocks: Any = None
+    multiplier: Any = None
+
+
+class Term(abc.ABC):
+    """Base class of what is added to the task loss in a training step.
+
+    Attributes:
+        wanted: What it reads of the trajectory: `"displacements"`, `"states"`.
+        means: Names in the logs of what is averaged over an epoch.
+        lasts: Names in the logs of what only its last value counts of.
+        blocks: Of how many it logs each one's part.
+        purpose: What it needs blocks for, to say of a network without any.
+    """
+
+    wanted: tuple[str, ...] = ()
+    means: tuple[str, ...] = ()
+    lasts: tuple[str, ...] = ()
+    blocks: int = 0
+    purpose: str = "whose path could be priced"
+
+    @abc.abstractmethod
+    def price(self, path: Path, samples: Any) -> Price:
+        """Prices one batch, before the step.
+
+        Args:
+            path: What one pass of the network saw.
+            samples: How many samples it saw.
+        """
+
+    def settle(self, price: Price, task_loss: Any) -> tuple[Any, ...]:
+        """Moves what moves by the task loss, once a step.
+
+        Args:
+            price: What `price` returned in this step.
+            task_loss: L of the whole batch, scalar.
+
+        Returns:
+            What is logged under the names `lasts`.
+        """
+        return ()
+
+
+class EnergyOverMultiplier(Term):
+    """``C/λ``, and λ, which rises by the task loss."""
+
+    wanted = ("displacements",)
+    means = ("transport_cost",)
+    lasts = ("multiplier",)
+    purpose = "whose displacement could be measured"
+
+    def __init__(self, energy: Energy, ascent: MultiplierAscent, blocks: int):
+        self.energy = energy
+        self.ascent = ascent
+        self.blocks = blocks
+
+    def price(self, path: Path, samples: Any) -> Price:
+        """As in `Term`."""
+        costs = block_costs(path.displacements, self.energy)
+        cost = total_cost(costs)
+        if self.ascent.is_automatic:
+            unit = unit_cost(path.displacements, self.energy)
+            whole = replicas.batch_mean(cost, samples)
+            multiplier = self.ascent.choose(whole, unit, costs.shape[0])
+        else:
+            multiplier = self.ascent.value()
+        return Price(energy_term(cost, multiplier), (cost,), costs, multiplier)
+
+    def settle(self, price: Price, task_loss: Any) -> tuple[Any, ...]:
+        """As in `Term`; returns λ after the step."""
+        return (self.ascent.step(task_loss, price.multiplier),)
+
+
+class WeightedCost(Term):
+    """``weight · cost`` of a `RunningCost`, which is logged without the weight."""
+
+    def __init__(self, cost: RunningCost):
+        self.cost = cost
+        self.wanted = cost.wanted
+        self.means = (cost.name,)
+
+    def price(self, path: Path, samples: Any) -> Price:
+        """As in `Term`."""
+        cost = at_least_float32(scalar(self.cost(path), self.cost))
+        return Price(self.cost.weight * cost, (cost,))
+
+
+def terms_of(
+    energy: Energy,
+    ascent: MultiplierAscent,
+    running_costs: Sequence[RunningCost],
+    report: BlockReport,
+) -> tuple[Term, ...]:
+    """The terms of a model's objective.
+
+    Args:
+        energy: What a displacement costs.
+        ascent: λ.
+        running_costs: What is added besides.
+        report: The blocks of the network.
+
+    Raises:
+        TypeError: If `running_costs` holds something else.
+        ValueError: If a cost wants what is never recorded, two terms are logged under
+            one name, or a term has nothing to measure.
+    """
+    listed = isinstance(running_costs, list | tuple)
+    for cost in running_costs if listed else [running_costs]:
+        if not listed or not isinstance(cost, RunningCost):
+            raise TypeError(
+                "running_costs must be a list of keras_lap.running_costs.RunningCost. "
+                f"Received: running_costs={running_costs!r}. Pass instances of a "
+                "subclass, e.g. running_costs=[MyCost(0.1)]."
+            )
+        for each in cost.wanted:
+            choice(f"wanted of {cost!r}", each, ("displacements", "states"))
+    costs = [WeightedCost(cost) for cost in running_costs]
+    terms = (EnergyOverMultiplier(energy, ascent, len(report)), *costs)
+    for term in terms:
+        if term.wanted:
+            require_blocks(report, term.purpose)
+    names = [name for term in terms for name in (*term.means, *term.lasts)]
+    for name, times in Counter(["loss", "task_loss", *names]).items():
+        if times > 1:
+            raise ValueError(
+                "Every running cost needs a name of its own in the logs. Received: "
+                f"running_costs={running_costs!r}, where {name!r} is taken twice or is "
+                "a name of the model's own. Leave one out, or give its class another "
+                "`name`."
+            )
+    return terms
+
+
+def block_costs(displacements: Iterable[Any], energy: Energy) -> Any:
+    """Computes ``energy(x_{k+1} − x_k)`` of every block.
+
+    Args:
+        displacements: One tensor of shape `(batch, ...)` per block.
+        energy: What one displacement costs.
+
+    Returns:
+        A tensor of shape `(blocks,)`.
+
+    Raises:
+        ValueError: If the energy returns anything but a scalar.
+    """
+    return energy.of_blocks(list(displacements))
+
+
+def transport_cost(displacements: Iterable[Any], energy: Energy) -> Any:
+    """Computes ``C = Σ_k energy(x_{k+1} − x_k)``.
+
+    Args:
+        displacements: One tensor of shape `(batch, ...)` per block.
+        energy: What one displacement costs.
+
+    Returns:
+        A scalar tensor.
+
+    Raises:
+        ValueError: If the energy returns anything but a scalar.
+    """
+    return total_cost(block_costs(displacements, energy))
+
+
+def total_cost(costs: Any) -> Any:
+    """Adds up the costs of the blocks.
+
+    Args:
+        costs: Tensor of shape `(blocks,)`.
+
+    Returns:
+        A scalar tensor.
+    """
+    return ops.sum(costs)
+
+
+def unit_cost(displacements: Iterable[Any], energy: Energy) -> Any:
+    """Computes C as if every number of every state moved by one: C's own unit.
+
+    Args:
+        displacements: One tensor of shape `(batch, ...)` per block; their values do
+            not matter.
+        energy: What one displacement costs.
+
+    Returns:
+        A scalar tensor.
+    """
+    return transport_cost([ops.ones_like(each) for each in displacements], energy)
+
+
+def energy_term(cost: Any, multiplier: Any) -> Any:
+    """Computes ``C/λ``, the term that least action adds to the task loss.
+
+    Args:
+        cost: Transport cost C, scalar.
+        multiplier: λ > 0, scalar.
+
+    Returns:
+        A scalar tensor.
+    """
+    # In half precision λ itself would be infinite from 65504 on.
+    cost = at_least_float32(cost)
+    return cost / ops.cast(multiplier, cost.dtype)
