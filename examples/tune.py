@@ -39,7 +39,7 @@ import keras
 import keras_tuner
 
 from keras_lap import tuning
-from keras_lap.experiments import (
+from studies.engine import (
     Data,
     Initializer,
     Network,
@@ -55,7 +55,7 @@ from keras_lap.experiments import (
     running,
     tables,
 )
-from keras_lap.experiments.statistics import mean_interval, paired_difference
+from studies.engine.statistics import mean_interval, paired_difference
 
 SEARCH_SEED = 1  # KerasTuner takes 0 for no seed
 TUNERS = {

@@ -8,7 +8,7 @@ through its layers: `LeastActionModel` around any residual network, and
 import importlib
 from typing import Any
 
-from keras_lap import callbacks, datasets, energies, experiments, networks, transport
+from keras_lap import callbacks, datasets, energies, networks, transport
 from keras_lap.blocks import (
     BlockReport,
     ResidualBlock,
@@ -28,7 +28,6 @@ __all__ = [
     "callbacks",
     "datasets",
     "energies",
-    "experiments",
     "find_residual_blocks",
     "networks",
     "plot_blocks",

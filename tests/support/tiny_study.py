@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from keras_lap.experiments import (
+from studies.engine import (
     Data,
     Initializer,
     Network,
