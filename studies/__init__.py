@@ -1,1 +1,1 @@
-"""Comparisons of plain training and least action, of this clone and not of the wheel."""
+"""Comparisons of plain training and least action: of this clone, not of the wheel."""

@@ -1,8 +1,8 @@
 """Comparisons of plain training and least action that anyone can repeat.
 
-In goes a `Study`: networks, data, training, methods and seeds, as data. Out come a result
-file with one line for every training, and tables and figures made from it. `studies.paper`
-uses it, and whoever compares methods in this clone.
+In goes a `Study`: networks, data, training, methods and seeds, as data. Out come a
+result file with one line for every training, and tables and figures made from it.
+`studies.paper` uses it, and whoever compares methods in this clone.
 """
 
 from studies.engine import command_line, figures, tables

@@ -151,9 +151,10 @@ def _name(argument: str, value: Any) -> str:
     specification = getattr(main, "__spec__", None)
     if specification is not None:
         return f"{specification.name}.{name}"
-    if not hasattr(main, "__file__"):
+    file = str(getattr(main, "__file__", None) or "<session>")
+    if file.startswith("<"):
         raise _unnamed(argument, value)
-    return f"{Path(str(main.__file__)).stem}.{name}"
+    return f"{Path(file).stem}.{name}"
 
 
 def _public_name(value: Any) -> str | None:

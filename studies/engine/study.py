@@ -113,6 +113,11 @@ class Network(Described):
     def __post_init__(self) -> None:
         if not callable(self.kind):
             choice("kind", self.kind, NETWORKS)
+        if not isinstance(self.batch_norm, bool):
+            raise ValueError(
+                "batch_norm must be True or False. Received: "
+                f"batch_norm={self.batch_norm!r}."
+            )
         for name, value in self.options().items():
             several = value if isinstance(value, tuple) and value else (value,)
             for each in several if name != "batch_norm" else ():
@@ -198,7 +203,9 @@ class Data(Described):
 
     def __str__(self) -> str:
         """What readers call it."""
-        return str(getattr(self.name, "name", getattr(self.name, "__name__", self.name)))
+        return str(
+            getattr(self.name, "name", getattr(self.name, "__name__", self.name))
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -343,6 +350,12 @@ class Method(Described):
             _check_start(self.initial_multiplier)
         if self.kind == LEAST_ACTION:
             keras_lap.callbacks.MultiplierUpdate(self.tau, self.every)  # type: ignore[arg-type]
+        for name in _IDLE.get(self.kind, ()):
+            if getattr(self, name) is not None:
+                raise ValueError(
+                    f"{self.kind!r} has no {name}. Received: {name}="
+                    f"{getattr(self, name)!r}. Leave it out, or choose another method."
+                )
         super().__post_init__()
 
     def __str__(self) -> str:
@@ -361,6 +374,13 @@ class Method(Described):
         elif self.p != 2:
             parts.append(f"p = {_short(self.p)}")
         return f"{self.kind}, {', '.join(parts)}"
+
+
+# What a method does not use.
+_IDLE = {
+    PLAIN: ("initial_multiplier", "tau", "every", "p"),
+    FIXED_WEIGHT: ("tau", "every"),
+}
 
 
 def plain() -> Method:
@@ -413,8 +433,7 @@ class Run(Described):
 
     def __post_init__(self) -> None:
         whole_number("seed", self.seed, 0, "Seeds draw the examples and weights.")
-        if self.keep_states is not None:
-            whole_number("keep_states", self.keep_states, 1, "Use None for none.")
+        _check_states(self.keep_states)
         super().__post_init__()
 
 
@@ -479,6 +498,7 @@ class Study:
     def __post_init__(self) -> None:
         _not_empty("settings", self.settings)
         _not_empty("seeds", self.seeds)
+        _check_states(self.keep_states)
         for seed in self.seeds:
             whole_number("seeds", seed, 0, "Pass e.g. range(10).")
         labels = [setting.label for setting in self.settings]
@@ -517,6 +537,11 @@ def _not_empty(argument: str, values: tuple[Any, ...]) -> None:
             f"{argument} must not be empty: nothing would be trained. Received: "
             f"{argument}={values!r}. Pass one at least."
         )
+
+
+def _check_states(keep_states: int | None) -> None:
+    if keep_states is not None:
+        whole_number("keep_states", keep_states, 1, "Use None for none.")
 
 
 def _check_start(initial_multiplier: Any) -> None:

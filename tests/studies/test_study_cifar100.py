@@ -6,11 +6,11 @@ import dataclasses
 
 import keras
 import pytest
-from test_experiments_report import ROOT, load_script
 
 from studies.engine import Data, Network, Training, run_study, tables
 from studies.engine.building import load_data
 from studies.engine.running import find
+from studies.paper import table3_cifar100
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def mocked_data():
     keras.backend.backend() != "torch", reason="the slowest of them, once is enough"
 )
 def test_table3_on_mocked_data(mocked_data, tmp_path):
-    study = load_script(ROOT / "examples/paper/table3_cifar100.py").PRESETS["paper"]
+    study = table3_cifar100.PRESETS["paper"]
     setting = study.settings[0]
     assert setting.network == Network("resnext50")
     assert setting.data == Data("cifar100", 12500, validation_size=5000)

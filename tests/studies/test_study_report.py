@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
+import importlib
 import math
 import re
 from pathlib import Path
@@ -13,9 +13,11 @@ import pytest
 from support.tiny_study import fake_record, fake_result, tiny_study
 
 from studies.engine import (
+    Method,
     Network,
     command_line,
     figures,
+    least_action,
     measures,
     records,
     report,
@@ -26,22 +28,15 @@ from studies.engine.statistics import mean_interval, paired_difference
 stats = pytest.importorskip("scipy.stats")
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = sorted((ROOT / "examples" / "paper").glob("*.py"))
-RESULTS = sorted((ROOT / "docs" / "results").glob("*.jsonl"))
+SCRIPTS = sorted((ROOT / "studies" / "paper").glob("[!_]*.py"))
+RESULTS = sorted((ROOT / "studies" / "results").glob("*.jsonl"))
 METHOD = "least action, λ_0 = 0.5"
-
-
-def load_script(path):
-    specification = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
 
 
 def script_of(result_file):
     """The script of a result file and the name of its preset."""
     name, _, preset = result_file.stem.rpartition("-")
-    return load_script(ROOT / "examples" / "paper" / f"{name}.py"), preset
+    return importlib.import_module(f"studies.paper.{name}"), preset
 
 
 def synthetic(seeds=10, gain=0.05):
@@ -216,9 +211,61 @@ def test_figures_of_states_and_depth():
     }
 
 
+@pytest.mark.parametrize("draw", [figures.accuracies, figures.depth])
+def test_axes_end_where_percentages_do(draw):
+    study = tiny_study(seeds=range(2))
+    found = {}
+    for run in study.runs():
+        # Of two such runs the interval goes from -326 to 436 percent.
+        record = fake_record(run, fake_result([0.25 + 0.6 * run.seed]))
+        found[run.fingerprint()] = record
+    for axis in draw(study, found).axes:
+        low, high = axis.get_ylim()
+        assert -5 < low <= 0 < 100 <= high < 105
+
+
+def test_methods_keep_their_colours():
+    plain, least, other = Method("plain"), least_action(0.5), least_action(50.0)
+    orders = ([plain, least, other], [least, plain], [least], [plain])
+    for methods in orders:
+        study = tiny_study(seeds=range(2), methods=tuple(methods))
+        found = {
+            run.fingerprint(): fake_record(run, fake_result([0.5, 0.6]))
+            for run in study.runs()
+        }
+        lines = [
+            *figures.training(study, found).axes[0].get_lines(),
+            *(each[0] for each in figures.depth(study, found).axes[0].containers),
+        ]
+        colors = [line.get_color() for line in lines]
+        for method, *drawn in zip(methods, *np.split(np.array(colors), 2), strict=True):
+            known = {plain: "#D55E00", least: "#0072B2"}
+            if method in known:
+                assert drawn == [known[method]] * 2
+
+
+@pytest.mark.parametrize("result_file", RESULTS, ids=lambda path: path.stem)
+def test_nothing_is_cut_off(result_file):
+    """Legend and labels lie within the picture, and leave most of it to the axes."""
+    module, preset = script_of(result_file)
+    study = module.PRESETS[preset]
+    found = by_fingerprint(records.read(result_file))
+    figure = figures.accuracies(study, found)
+    canvas = importlib.import_module("matplotlib.backends.backend_agg")
+    canvas.FigureCanvasAgg(figure).draw()
+    drawn = [*figure.legends, *figure.axes[0].get_xticklabels(), figure.axes[0].yaxis]
+    for each in drawn:
+        box = each.get_tightbbox(figure.canvas.get_renderer())
+        assert box.x0 >= -1, each
+        assert box.y0 >= -1, each
+        assert box.x1 <= figure.bbox.width + 1, each
+        assert box.y1 <= figure.bbox.height + 1, each
+    assert figure.axes[0].get_position().height > 0.5
+
+
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_scripts_declare_their_presets(script):
-    presets = load_script(script).PRESETS
+    presets = importlib.import_module(f"studies.paper.{script.stem}").PRESETS
     assert sorted(presets) == ["paper", "small"]
     for study in presets.values():
         assert study.name == script.stem
@@ -242,13 +289,40 @@ def test_published_tables_are_those_of_the_results(result_file):
 
 def test_only_published_figures_are_quoted():
     """Every interval that the page of results quotes is in a table or on the slides."""
-    page = (ROOT / "docs" / "results" / "README.md").read_text(encoding="utf-8")
+    page = (ROOT / "studies" / "results" / "README.md").read_text(encoding="utf-8")
     published = "".join(
         path.with_suffix(".md").read_text(encoding="utf-8") for path in RESULTS
     )
     quoted = re.findall(r"[-+]?[\d.]+ \[[-+\d.]+, [-+\d.]+\]", page)
     assert quoted
     assert [figure for figure in quoted if figure not in published] == []
+
+
+def test_the_help_says_all(capsys):
+    presets = {"small": tiny_study(), "paper": tiny_study()}
+    with pytest.raises(SystemExit):
+        command_line.main(presets, arguments=["--help"])
+    text = re.sub(r"\s+", " ", capsys.readouterr().out)
+    options = re.split(r" (?=--\w+ ?[A-Z{\w]* )", text[text.index("options:") :])[1:]
+    assert [option.split()[0] for option in options] == [
+        *("--preset", "--report", "--results", "--jobs", "--threads")
+    ]
+    for option in options:
+        assert re.search(r"\w.* \(default: .+\)", option), option
+    assert re.sub(r"\s", "", str(ROOT / "studies" / "results")) in re.sub(
+        r"\s", "", text
+    )
+
+
+def test_the_report_finds_the_committed_results_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(report, "write_report", lambda study, path, *made: [path])
+    read = []
+    monkeypatch.setattr("builtins.print", read.append)
+    module = importlib.import_module("studies.paper.automatic")
+    command_line.main(module.PRESETS, arguments=["--report"])
+    assert read == [ROOT / "studies" / "results" / "automatic-small.jsonl"]
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_script_from_nothing_to_its_report(tmp_path, capsys):

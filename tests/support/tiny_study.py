@@ -1,4 +1,4 @@
-"""What the tests of experiments share: a tiny study, and results nobody trained."""
+"""What the tests of studies share: a tiny study, and results nobody trained."""
 
 from __future__ import annotations
 
