@@ -159,11 +159,11 @@ def _name(argument: str, value: Any) -> str:
 
 def _public_name(value: Any) -> str | None:
     """The name of something of Keras that is the same on every backend."""
-    bases: tuple[Any, ...] = getattr(value, "__mro__", (value,))
-    for each in bases:
+    for each in getattr(value, "__mro__", (value,)):
+        name = each.__name__
         for space in ("initializers", "losses", "optimizers"):
-            if getattr(getattr(keras, space), each.__name__, None) is each:
-                return f"keras.{space}.{each.__name__}"
+            if getattr(getattr(keras, space), name, None) is each:
+                return f"keras.{space}.{name}"
     return None
 
 
