@@ -27,6 +27,7 @@ Case = dict[str, Any]  # "backend", and the keyword arguments of `measure`
 Row = dict[str, Any]  # columns of the table; {"low", "median", "high"} is a ratio
 
 FOLDER = Path(__file__).parent
+sys.path.append(str(FOLDER.resolve().parent))  # the clone, which has the studies
 BACKENDS = ("tensorflow", "jax", "torch")
 _MARK = "rows: "
 _PACKAGES = ("keras", "tensorflow", "jax", "torch", "keras-hub", "numpy")

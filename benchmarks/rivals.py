@@ -33,9 +33,9 @@ import timing
 
 import keras_lap
 from keras_lap.datasets import Dataset
-from keras_lap.experiments import Data, Initializer, Network, building
-from keras_lap.experiments.statistics import mean_interval, paired_difference
-from keras_lap.experiments.training import Batches
+from studies.engine import Data, Initializer, Network, building
+from studies.engine.statistics import mean_interval, paired_difference
+from studies.engine.training import Batches
 
 PLAIN, LEAST_ACTION, AUTOMATIC = "plain", "least action", "least action, auto"
 ACTIVITY, TWO_PASSES = "activity regulariser", "two passes"

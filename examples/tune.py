@@ -39,7 +39,10 @@ import keras
 import keras_tuner
 
 from keras_lap import tuning
-from keras_lap.experiments import (
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # the clone has the studies
+
+from studies.engine import (
     Data,
     Initializer,
     Network,
@@ -55,7 +58,7 @@ from keras_lap.experiments import (
     running,
     tables,
 )
-from keras_lap.experiments.statistics import mean_interval, paired_difference
+from studies.engine.statistics import mean_interval
 
 SEARCH_SEED = 1  # KerasTuner takes 0 for no seed
 TUNERS = {
@@ -79,23 +82,28 @@ def parse_arguments() -> argparse.Namespace:
         "--dataset",
         default="digits",
         choices=["digits", "mnist", "fashion_mnist", "cifar10", "cifar100"],
+        help="what is trained on",
     )
-    parser.add_argument("--train-size", type=int, default=100)
+    parser.add_argument("--train-size", type=int, default=100, help="training images")
     parser.add_argument(
         "--initializer",
         default="normal-1",
         choices=sorted(INITIALIZERS),
         help="least action helps from the bad one, normal-1",
     )
-    parser.add_argument("--tuner", default="random", choices=sorted(TUNERS))
-    parser.add_argument("--trials", type=int, default=12)
-    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument(
+        "--tuner", default="random", choices=sorted(TUNERS), help="how trials are drawn"
+    )
+    parser.add_argument("--trials", type=int, default=12, help="how many, in all")
+    parser.add_argument("--epochs", type=int, default=30, help="of every training")
     parser.add_argument("--filters", type=int, default=8, help="width of the network")
     parser.add_argument("--seeds", type=int, default=10, help="fresh seeds")
     parser.add_argument(
         "--workers", type=int, default=2, help="processes; 0 to search in this one"
     )
-    parser.add_argument("--directory", type=Path, default=Path("out/tune"))
+    parser.add_argument(
+        "--directory", type=Path, default=Path("out/tune"), help="where all is written"
+    )
     parser.add_argument(
         "--overwrite", action="store_true", help="begin anew instead of going on"
     )
@@ -216,10 +224,7 @@ def compare(
 
 def difference(before: dict[int, Any], after: dict[int, Any]) -> str:
     """The paired change of test accuracy, with its interval and p-value."""
-    pairs = measures.pairs(before, after, measures.chosen_accuracy)
-    interval, p_value = paired_difference(*pairs)
-    text = tables.interval_text(interval, signed=True)
-    return f"{text}, p {tables.p_text(p_value)}"
+    return tables.change_text(before, after, measures.chosen_accuracy)
 
 
 def print_table(rows: Sequence[tuple[str, ...]]) -> None:

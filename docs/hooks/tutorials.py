@@ -66,7 +66,7 @@ def _digest(root: Path) -> str:
     distributions = importlib.metadata.distributions()
     versions = {f"{each.name}=={each.version}" for each in distributions}
     digest.update("\n".join(sorted(versions)).encode())
-    read = [*root.glob("keras_lap/**/*.py"), *root.glob("docs/results/*.csv")]
+    read = [*root.glob("keras_lap/**/*.py"), *root.glob("studies/results/*.csv")]
     for path in sorted(read):
         digest.update(path.relative_to(root).as_posix().encode())
         digest.update(path.read_bytes())

@@ -35,14 +35,14 @@ Path("out").mkdir(exist_ok=True)
 # The study trained ResNet9 on 100 images of MNIST. It searched λ_0, τ, s and p by
 # validation accuracy from several initialisations, with two seeds of each. Two seeds
 # say little; they choose what is looked at more closely. The table is read from the
-# study's file in `docs/results/`.
+# study's file in `studies/results/`.
 
 
 # %%
 def results(name: str) -> list[dict[str, str]]:
     """The rows of a table of the results, in the clone that this is run in or from."""
     around = [*Path(keras_lap.__file__).parents, Path.cwd(), *Path.cwd().parents]
-    folders = (path / "docs" / "results" for path in around)
+    folders = (path / "studies" / "results" for path in around)
     folder = next(path for path in folders if path.is_dir())
     with (folder / f"{name}.csv").open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))

@@ -93,8 +93,8 @@ def _check_is_built(model: Any) -> None:
 def _closed(root: Call) -> str:
     return (
         f"{root.label!r} ({type(root.operation).__name__}) has a call() of its own "
-        f"that cannot be looked into ({root.closed}). Name the layers that move the data "
-        "with blocks=[...], or express the model with the Functional API: "
+        f"that cannot be looked into ({root.closed}). Name the layers that move the "
+        "data with blocks=[...], or express the model with the Functional API: "
         "keras.Model(inputs, outputs)."
     )
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from keras import ops
 
 LEAST, GREATEST = 1e-30, 1e30
-# Found on ResNet9 and MNIST: docs/results/README.md, "A default to leave alone".
+# Found on ResNet9 and MNIST: studies/results/README.md, "A default to leave alone".
 _WASTEFUL, _WEIGHT_OF_WASTE = 10.0, 0.5
 
 
@@ -41,7 +41,7 @@ def start(cost: Any, unit_cost: Any, blocks: int, bound: float | None) -> Any:
     The start of a network that costs ten times as much wastes action, and the energy
     mends it. Well initialised or normalised branches move by about one; there the
     energy was measured to harm or to do nothing, and 1e30 switches it off. The rule is
-    empirical: `docs/results` holds the study. It takes for granted that states are
+    empirical: `studies/results` holds the study. It takes for granted that states are
     scaled to about one, as normalisation and standardised inputs do.
 
     Args:

@@ -101,7 +101,7 @@ def clone(tmp_path):
     """Builds the tutorials of a clone that has one."""
     base = pytest.importorskip("mkdocs.config.base")
     structure = pytest.importorskip("mkdocs.structure.files")
-    for folder in ("examples/tutorials", "keras_lap", "docs/results"):
+    for folder in ("docs", "examples/tutorials", "keras_lap", "studies/results"):
         (tmp_path / folder).mkdir(parents=True)
     lines = f"site_name: clone\nhooks: [{HOOKS / 'tutorials.py'}]\n"
     (tmp_path / "mkdocs.yml").write_text(lines)
@@ -159,3 +159,31 @@ def test_a_picture_that_is_not_drawn_ends_the_build(clone):
     clone.script.write_text(TUTORIAL.replace("(out/one.png)", "(out/two.png)"))
     with pytest.raises(clone.error, match=r"shows out/two\.png and does not draw it"):
         clone.build()
+
+
+def test_the_results_of_the_studies_have_their_page(tmp_path):
+    hook("results")
+    base = pytest.importorskip("mkdocs.config.base")
+    structure = pytest.importorskip("mkdocs.structure.files")
+    for folder in ("docs", "studies/results"):
+        (tmp_path / folder).mkdir(parents=True)
+    results = tmp_path / "studies" / "results"
+    (results / "README.md").write_text("[cost](../../benchmarks/README.md) ![a](a.png)")
+    (results / "a.png").write_bytes(b"one")
+    lines = f"site_name: clone\nhooks: [{HOOKS / 'results.py'}]\n"
+    (tmp_path / "mkdocs.yml").write_text(lines)
+    config = base.load_config(str(tmp_path / "mkdocs.yml"))
+    files = config.plugins.on_files(structure.Files([]), config=config)
+    found = {file.src_uri: file for file in files}
+    assert sorted(found) == ["results/README.md", "results/a.png"]
+    assert found["results/README.md"].url == "results/"
+    assert found["results/a.png"].content_bytes == b"one"
+    shown = {"page": types.SimpleNamespace(file=found["results/README.md"])}
+    text = config.plugins.on_page_markdown(
+        found["results/README.md"].content_string, **shown, config=config, files=files
+    )
+    assert text == "[cost](../benchmarks.md) ![a](a.png)"
+    shown = {"page": types.SimpleNamespace(file=types.SimpleNamespace(src_uri="a.md"))}
+    link = "[cost](../../benchmarks/README.md)"
+    text = config.plugins.on_page_markdown(link, **shown, config=config, files=files)
+    assert text == link

@@ -1,10 +1,10 @@
-"""What the tests of experiments share: a tiny study, and results nobody trained."""
+"""What the tests of studies share: a tiny study, and results nobody trained."""
 
 from __future__ import annotations
 
 import dataclasses
 
-from keras_lap.experiments import (
+from studies.engine import (
     Data,
     Initializer,
     Network,

@@ -1,0 +1,33 @@
+"""Adds `studies/results/`, what the studies found, to the pages of the site.
+
+The results lie beside what made them, and are read there too. Their page is
+`results/README.md` of the site, and the files that it leads to lie beside it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mkdocs.structure.files import File, Files
+
+# A link that leads to a file of the repository, and the page that has it.
+_BENCHMARKS = ("](../../benchmarks/README.md)", "](../benchmarks.md)")
+
+
+def on_files(files: Files, config: Any) -> Files:
+    """Adds the results; MkDocs calls this when it has read `docs/`."""
+    studies = Path(config.config_file_path).parent / "studies"
+    for path in sorted((studies / "results").iterdir()):
+        place = path.relative_to(studies).as_posix()
+        files.append(
+            File(place, str(studies), config.site_dir, config.use_directory_urls)
+        )
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
+    """Leads to a page where the repository has a file."""
+    if page.file.src_uri.startswith("results/"):
+        return markdown.replace(*_BENCHMARKS)
+    return markdown

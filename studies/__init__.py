@@ -1,0 +1,1 @@
+"""Comparisons of plain training and least action: of this clone, not of the wheel."""

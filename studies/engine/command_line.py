@@ -1,0 +1,76 @@
+"""The command line that the scripts of all studies share."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from studies.engine import report, tables
+from studies.engine.environment import pin_threads
+from studies.engine.running import run_study
+from studies.engine.study import Study
+
+FRESH = Path("out/results")
+COMMITTED = Path(__file__).resolve().parents[1] / "results"
+
+
+def main(
+    presets: Mapping[str, Study],
+    make_tables: Sequence[report.MakeTable] = (tables.comparison,),
+    make_figures: Sequence[report.MakeFigure] = (),
+    arguments: Sequence[str] | None = None,
+) -> None:
+    """Runs a study, or makes its report, as the command line says.
+
+    Args:
+        presets: The study by the name of its preset.
+        make_tables: The tables of its report.
+        make_figures: The figures of its report.
+        arguments: The command line; `None` for that of this process.
+    """
+    title = next(iter(presets.values())).title
+    options = _parser(title, sorted(presets)).parse_args(arguments)
+    study = presets[options.preset]
+    folder = getattr(options, "results", COMMITTED if options.report else FRESH)
+    path = report.result_file(folder, study, options.preset)
+    if not options.report:
+        if options.threads:
+            pin_threads(options.threads)
+        run_study(study, path, options.jobs)
+    for written in report.write_report(study, path, make_tables, make_figures):
+        print(written)
+
+
+def _parser(title: str, presets: Sequence[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=title, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    parser.add_argument(
+        "--preset",
+        choices=presets,
+        default="small",
+        help="small is for two processor cores, paper for a GPU",
+    )
+    parser.add_argument(
+        "--report",
+        action="store_true",
+        help="only rebuild tables and figures from the results; train nothing",
+    )
+    parser.add_argument(
+        "--results",
+        type=Path,
+        metavar="FOLDER",
+        help="folder of the results; a study goes on where its results end (default: "
+        f"{FRESH} in the current folder; with --report the committed results, "
+        + str(COMMITTED).replace("%", "%%")
+        + ")",
+        default=argparse.SUPPRESS,
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=1, help="runs side by side, one thread each"
+    )
+    parser.add_argument(
+        "--threads", type=int, default=0, help="threads of a single job; 0 for all"
+    )
+    return parser

@@ -1,0 +1,207 @@
+"""Pictures of a study's results, from its records alone."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from keras_lap._extras import require
+from studies.engine import measures
+from studies.engine.measures import Results
+from studies.engine.statistics import Interval, mean_interval
+from studies.engine.study import PLAIN, Method, Study
+
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555")
+_PLAIN = "#D55E00"
+
+
+def accuracies(study: Study, results: Results) -> Any:
+    """Highest test accuracy of every setting and method, with its interval."""
+    count = len(study.settings)
+    figure, axes = _panels(1, size=(max(6.4, 0.9 * count), 4.4))
+    axis, methods = axes[0], _colors(study)
+    for number, (method, color) in enumerate(methods.items()):
+        points = _points(study, results, method)
+        offset = 0.12 * (number - (len(methods) - 1) / 2)
+        at = [position + offset for position in points]
+        _intervals(axis, at, points.values(), method, color, "none")
+    # A label of several lines leaves the room to the picture.
+    wide = max(16, int(64 / count))
+    labels = [textwrap.fill(setting.label, wide) for setting in study.settings]
+    turned = {"rotation": 30, "ha": "right"} if count > 4 else {}
+    axis.set_xticks(range(count), labels, fontsize=8, **turned)
+    axis.set_xlim(-0.5, count - 0.5)
+    _percent(axis, "highest test accuracy (%)")
+    # As many columns as the longest name of a method leaves room for.
+    longest = max(len(str(method)) for method in methods)
+    columns = max(1, int(figure.get_figwidth() * 13 / (longest + 8)))
+    figure.legend(
+        fontsize=8, loc="outside upper center", ncols=min(columns, len(methods))
+    )
+    return figure
+
+
+def training(study: Study, results: Results) -> Any:
+    """Test accuracy and λ over the epochs, mean over the seeds, of every setting."""
+    figure, axes = _panels(2 * len(study.settings))
+    colors = _colors(study)
+    for number, setting in enumerate(study.settings):
+        accuracy, multiplier = axes[2 * number : 2 * number + 2]
+        for method in setting.methods:
+            found = list(measures.cell(study, setting, method, results).values())
+            curves = [100 * np.array(r["result"]["test_accuracy"]) for r in found]
+            lambdas = [r["result"].get("multiplier") for r in found]
+            style = {"color": colors[method], "label": str(method)}
+            for axis, lines in ((accuracy, curves), (multiplier, lambdas)):
+                known = [line for line in lines if line is not None]
+                if known:
+                    axis.plot(np.mean(np.array(known, float), axis=0), **style)
+        accuracy.set(title=setting.label, xlabel="epoch")
+        _percent(accuracy, "test accuracy (%)")
+        multiplier.set(title=setting.label, ylabel="λ", xlabel="epoch")
+    axes[0].legend(fontsize=7)
+    return figure
+
+
+def depth(study: Study, results: Results) -> Any:
+    """Highest test accuracy against the number of blocks, one panel an initialiser."""
+    initializers = [str(setting.network.initializer) for setting in study.settings]
+    names = list(dict.fromkeys(initializers))
+    figure, axes = _panels(len(names))
+    for method, color in _colors(study).items():
+        points = _points(study, results, method)
+        for name, axis in zip(names, axes, strict=True):
+            own = {p: points[p] for p in points if initializers[p] == name}
+            blocks = [study.settings[p].network.num_blocks for p in own]
+            _intervals(axis, blocks, own.values(), method, color, "-")
+    for name, axis in zip(names, axes, strict=True):
+        axis.set(title=name, xlabel="residual blocks")
+        _percent(axis, "highest test accuracy (%)")
+    axes[0].legend(fontsize=8)
+    return figure
+
+
+def cost_against_accuracy(study: Study, results: Results) -> Any:
+    """One point for every plainly trained network, one panel for every data set."""
+    names = list(dict.fromkeys(str(setting.data) for setting in study.settings))
+    figure, axes = _panels(len(names))
+    for setting in study.settings:
+        axis = axes[names.index(str(setting.data))]
+        found = measures.cell(study, setting, setting.methods[0], results).values()
+        axis.scatter(
+            [measures.transport_cost(record) for record in found],
+            [measures.last_accuracy(record) for record in found],
+            s=14,
+            label=setting.label,
+        )
+    for name, axis in zip(names, axes, strict=True):
+        axis.set(title=name, xlabel="transport cost on test data", xscale="log")
+        _percent(axis, "last test accuracy (%)")
+        axis.legend(fontsize=7)
+    return figure
+
+
+def states(study: Study, results: Results) -> Any:
+    """Where the test points are after every block, one row for every training.
+
+    The first seed is drawn; every panel has a scale of its own, as bad initialisations
+    move points very far.
+    """
+    drawn = []
+    first = study.seeds[0]
+    for setting in study.settings:
+        for method in setting.methods:
+            record = measures.cell(study, setting, method, results).get(first)
+            if record is not None:
+                drawn.append((f"{setting.label}\n{method}", record["result"]["states"]))
+    columns = max((len(kept["positions"]) for _, kept in drawn), default=1)
+    figure, axes = _panels(len(drawn) * columns, columns=columns, size=(1.5, 1.6))
+    for row, (label, kept) in enumerate(drawn):
+        colors = [_COLORS[label % len(_COLORS)] for label in kept["labels"]]
+        for block, positions in enumerate(kept["positions"]):
+            axis = axes[row * columns + block]
+            points = np.array(positions, float)
+            # As vectors, the points of all panels would make a file of megabytes.
+            axis.scatter(*points.T, s=3, c=colors, linewidths=0, rasterized=True)
+            axis.set_title("input" if block == 0 else f"block {block}", fontsize=7)
+            axis.tick_params(labelsize=4)
+            for scale in (axis.xaxis, axis.yaxis):
+                scale.get_offset_text().set_fontsize(4)
+        axes[row * columns].set_ylabel(label, fontsize=6)
+    return figure
+
+
+def _panels(
+    count: int, columns: int = 4, size: tuple[float, float] = (4.2, 3.4)
+) -> tuple[Any, list[Any]]:
+    """A new figure with axes of equal size."""
+    figures = require("matplotlib.figure", "matplotlib", "studies", "A picture")
+    columns = max(1, min(columns, count))
+    rows = max(1, math.ceil(count / columns))
+    total = (columns * size[0], rows * size[1])
+    figure = figures.Figure(figsize=total, layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axis in axes[count:]:
+        axis.set_axis_off()
+    return figure, axes[:count]
+
+
+def _intervals(
+    axis: Any,
+    at: Iterable[Any],
+    intervals: Iterable[Interval],
+    method: Method,
+    color: str,
+    line: str,
+) -> None:
+    """Draws means with their intervals."""
+    known = list(intervals)
+    axis.errorbar(
+        list(at),
+        [interval.mean for interval in known],
+        yerr=[np.nan_to_num(interval.half_width) for interval in known],
+        fmt="o",
+        linestyle=line,
+        capsize=3,
+        color=color,
+        label=str(method),
+    )
+
+
+def _percent(axis: Any, label: str) -> None:
+    """Names the axis, and ends it where percentages do: intervals of few runs do not.
+
+    A little beyond, so that points at the ends are seen whole.
+    """
+    axis.set_ylabel(label)
+    low, high = axis.get_ylim()
+    axis.set_ylim(max(low, -2), min(high, 102))
+
+
+def _colors(study: Study) -> dict[Method, str]:
+    """Every method of a study once, in order, with its colour.
+
+    That of plain training is the same in all pictures, and that of the first other
+    method, least action: whichever are compared.
+    """
+    methods = dict.fromkeys(m for setting in study.settings for m in setting.methods)
+    others = [method for method in methods if method.kind != PLAIN]
+    rest = [color for color in _COLORS if color != _PLAIN]
+    colors = {m: rest[i % len(rest)] for i, m in enumerate(others)}
+    return {method: colors.get(method, _PLAIN) for method in methods}
+
+
+def _points(study: Study, results: Results, method: Method) -> dict[int, Interval]:
+    """Interval of each setting, by its position, that has results of a method."""
+    points = {}
+    for position, setting in enumerate(study.settings):
+        if method in setting.methods:
+            found = measures.cell(study, setting, method, results).values()
+            values = [measures.highest_accuracy(record) for record in found]
+            if values:
+                points[position] = mean_interval(values)
+    return points

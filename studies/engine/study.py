@@ -1,0 +1,550 @@
+"""A study is data: what is trained on what, how, and with which seeds.
+
+Nothing here trains. A `Study` lists its runs; each `Run` is complete in itself and has
+a fingerprint, by which results are found again.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+import keras_lap
+from keras_lap._checks import choice, finite_number, whole_number
+from keras_lap.datasets import Dataset
+from keras_lap.energies import Energy
+from studies.engine.dense import dense_resnet
+from studies.engine.description import Described, Recipe
+
+INITIALIZERS = ("kaiming", "normal", "orthogonal")
+NETWORKS = (
+    "resnet9",
+    "one_representation_resnet",
+    "resnet",
+    "avgpool_resnet",
+    "wide_resnet",
+    "resnext29",
+    "resnext50",
+    "dense_resnet",
+)
+# The classes of the data sets that can be named: of each, one example is the least.
+CLASSES = {
+    "mnist": 10,
+    "fashion_mnist": 10,
+    "cifar10": 10,
+    "cifar100": 100,
+    "digits": 10,
+    "circles": 2,
+    "moons": 2,
+}
+PLAIN, LEAST_ACTION, FIXED_WEIGHT = "plain", "least action", "fixed weight"
+
+
+@dataclass(frozen=True, eq=False)
+class Initializer(Described):
+    """How the kernels of all convolution and dense layers start.
+
+    Attributes:
+        kind: `"kaiming"` (normal, over the fan-out), `"normal"`, `"orthogonal"`, or a
+            `keras.initializers.Initializer`, whose seed becomes that of the run.
+        scale: Standard deviation of `"normal"`, gain of `"orthogonal"`; `None` for
+            others.
+    """
+
+    kind: str | keras.initializers.Initializer = "kaiming"
+    scale: float | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.kind, keras.initializers.Initializer):
+            choice("kind", self.kind, INITIALIZERS)
+        if (self.scale is None) == (self.kind in ("normal", "orthogonal")):
+            raise ValueError(
+                '"normal" and "orthogonal" need a scale, others take none. '
+                f"Received: kind={self.kind!r}, scale={self.scale!r}. Pass e.g. "
+                'Initializer("normal", 1.0).'
+            )
+        if self.scale is not None:
+            finite_number("scale", self.scale, "> 0", "Pass e.g. 1.0.")
+        super().__post_init__()
+
+    def _said(self) -> dict[str, Any]:
+        if isinstance(self.kind, str):
+            return super()._said()
+        config = {**self.kind.get_config(), "seed": None}
+        return {"kind": Recipe(type(self.kind), config).description("kind")}
+
+    def __str__(self) -> str:
+        if isinstance(self.kind, str):
+            return self.kind if self.scale is None else f"{self.kind} {self.scale:g}"
+        config = self.configuration()["kind"]["config"].items()
+        options = ", ".join(f"{key}={value}" for key, value in config)
+        return f"{type(self.kind).__name__}({options})"
+
+
+@dataclass(frozen=True, eq=False)
+class Network(Described):
+    """Which network is trained. `None` leaves an option at the network's default.
+
+    Attributes:
+        kind: A function of `keras_lap.networks`, or `"dense_resnet"` for points; or a
+            function of your own that is called as they are, `build(input_shape,
+            num_classes, *, batch_norm, kernel_initializer, ...)`, and returns a
+            `keras.Model`.
+        filters: Its width.
+        num_blocks: Residual blocks, or blocks of each stage.
+        batch_norm: Whether it normalises.
+        initializer: How its kernels start.
+        cardinality: Groups of a ResNeXt's convolutions.
+        group_width: Channels of one such group.
+    """
+
+    kind: str | Callable[..., keras.Model] = "resnet9"
+    filters: int | None = None
+    num_blocks: int | tuple[int, ...] | None = None
+    batch_norm: bool = True
+    initializer: Initializer = Initializer()
+    cardinality: int | None = None
+    group_width: int | None = None
+
+    def __post_init__(self) -> None:
+        if not callable(self.kind):
+            choice("kind", self.kind, NETWORKS)
+        if not isinstance(self.batch_norm, bool):
+            raise ValueError(
+                "batch_norm must be True or False. Received: "
+                f"batch_norm={self.batch_norm!r}."
+            )
+        for name, value in self.options().items():
+            several = value if isinstance(value, tuple) and value else (value,)
+            for each in several if name != "batch_norm" else ():
+                whole_number(name, each, 1, "Use None for the network's default.")
+        self._check_options()
+        super().__post_init__()
+
+    @property
+    def build(self) -> Callable[..., Any]:
+        """What builds the network."""
+        if not isinstance(self.kind, str):
+            return self.kind
+        return {"dense_resnet": dense_resnet}.get(self.kind) or getattr(
+            keras_lap.networks, self.kind
+        )
+
+    def options(self) -> dict[str, Any]:
+        """What `build` is called with, beside shape, classes and initializer."""
+        names = ("filters", "num_blocks", "batch_norm", "cardinality", "group_width")
+        options = {name: getattr(self, name) for name in names}
+        return {name: value for name, value in options.items() if value is not None}
+
+    def _check_options(self) -> None:
+        """Refuses what the builder does not take, before anything is trained."""
+        options, build = self.options(), self.build
+        if self.kind == "resnet9":  # which hands on all options but one
+            build = keras_lap.networks.one_representation_resnet
+            options |= {} if self.num_blocks is None else {"num_blocks of resnet9": 9}
+        try:
+            signature = inspect.signature(build)
+            signature.bind((), 1, kernel_initializer=None, **options)
+        except TypeError as error:
+            raise ValueError(
+                "The builder of a network must take (input_shape, num_classes, *, "
+                f"kernel_initializer, {', '.join(options)}). Received: "
+                f"kind={self.kind!r}, which does not: {error}. Leave out what it does "
+                "not take, or let your function take **options."
+            ) from error
+
+
+@dataclass(frozen=True, eq=False)
+class Data(Described):
+    """Which data a network is trained, chosen and reported on.
+
+    The training and validation examples are drawn by the seed of a run. The test
+    examples are the same in all runs.
+
+    Attributes:
+        name: A name that `keras_lap.datasets.load` knows, or a source of your own: a
+            function from a seed to a `keras_lap.datasets.Dataset`, or one `Dataset`
+            for all seeds. A source decides the sizes of training and validation.
+        train_size: Training examples; `None` for all.
+        validation_size: Validation examples; 0 where there is nothing to choose.
+        test_size: Test examples, one fixed random sample; `None` for all.
+    """
+
+    name: str | Dataset | Callable[[int], Dataset]
+    train_size: int | None = None
+    validation_size: int = 0
+    test_size: int | None = None
+
+    def __post_init__(self) -> None:
+        own = isinstance(self.name, Dataset) or callable(self.name)
+        if not own and self.name not in CLASSES:
+            raise ValueError(
+                f"name must be one of {', '.join(CLASSES)}, a function from a seed to "
+                "a keras_lap.datasets.Dataset, or a Dataset. Received: "
+                f"name={self.name!r}. Pass such a function for data of your own."
+            )
+        if own and (self.train_size is not None or self.validation_size != 0):
+            raise ValueError(
+                "A source of your own decides the sizes of training and validation. "
+                f"Received: train_size={self.train_size!r}, validation_size="
+                f"{self.validation_size!r}. Leave them out."
+            )
+        advice = "Sizes are numbers of examples."
+        whole_number("validation_size", self.validation_size, 0, advice)
+        least = 1 if own else CLASSES[str(self.name)]
+        for argument, minimum in (("train_size", least), ("test_size", 1)):
+            if (size := getattr(self, argument)) is not None:
+                whole_number(argument, size, minimum, f"{advice} None takes all.")
+        super().__post_init__()
+
+    def __str__(self) -> str:
+        """What readers call it."""
+        return str(
+            getattr(self.name, "name", getattr(self.name, "__name__", self.name))
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Training(Described):
+    """How a network is trained: by default, gradient descent on cross-entropy.
+
+    Attributes:
+        epochs: Passes over the training examples.
+        batch_size: Examples of one step; the last batch of an epoch may be smaller.
+        learning_rate: Its value at the start.
+        momentum: Momentum of the optimizer.
+        weight_decay: Keras's decoupled decay, which equals an L2 penalty of the same
+            weight on the gradient where there is no momentum.
+        drop_epochs: Epochs, counted from 0, at which the learning rate is divided by
+            ten.
+        clip_norm: Bound on the norm of the whole gradient; `None` for no bound.
+        optimizer: A Keras optimizer of your own, or what makes one when it is called
+            without arguments, instead of stochastic gradient descent by the four
+            values above. Every run begins with a new one of the same configuration.
+        loss: A `keras.losses.Loss` of labels and logits, or a function of them; `None`
+            for cross-entropy.
+    """
+
+    epochs: int
+    batch_size: int
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float | None = None
+    drop_epochs: tuple[int, ...] = ()
+    clip_norm: float | None = None
+    optimizer: Any = None
+    loss: Any = None
+
+    def __post_init__(self) -> None:
+        self._check_numbers()
+        if self.optimizer is not None:
+            object.__setattr__(self, "optimizer", self._own_optimizer())
+        if self.loss is not None and not callable(self.loss):
+            raise TypeError(
+                "loss must be a keras.losses.Loss or a function of labels and logits. "
+                f"Received: loss={self.loss!r}. Pass e.g. "
+                "keras.losses.SparseCategoricalCrossentropy(from_logits=True)."
+            )
+        super().__post_init__()
+
+    def rate(self, epoch: int) -> float:
+        """Learning rate of an epoch, counted from 0."""
+        start = self.learning_rate
+        if self.optimizer is not None:
+            start = self.optimizer.config["learning_rate"]
+        return start * 0.1 ** sum(epoch >= e for e in self.drop_epochs)
+
+    def _check_numbers(self) -> None:
+        whole_number("epochs", self.epochs, 1, "One epoch is the least.")
+        whole_number("batch_size", self.batch_size, 1, "One example is the least.")
+        finite_number("learning_rate", self.learning_rate, "> 0", "Pass e.g. 0.1.")
+        momentum = finite_number("momentum", self.momentum, ">= 0", "0 is for none.")
+        if momentum >= 1:
+            raise ValueError(
+                "momentum must be below 1, or old gradients never fade. Received: "
+                f"momentum={self.momentum!r}. Pass e.g. 0.9."
+            )
+        if self.weight_decay is not None:
+            advice = "Use None for no decay."
+            finite_number("weight_decay", self.weight_decay, ">= 0", advice)
+        if self.clip_norm is not None:
+            finite_number("clip_norm", self.clip_norm, "> 0", "Use None for no bound.")
+        for epoch in self.drop_epochs:
+            if whole_number("drop_epochs", epoch, 0, _DROPS) > self.epochs:
+                raise ValueError(
+                    f"drop_epochs must lie between 0 and epochs={self.epochs}. "
+                    f"Received: drop_epochs={self.drop_epochs!r}. {_DROPS}"
+                )
+
+    def _own_optimizer(self) -> Recipe:
+        """The user's optimizer, as what makes it anew for every run."""
+        made, given = self.optimizer, vars(self)
+        if callable(made):
+            made = made()
+        if isinstance(made, keras.optimizers.Optimizer):
+            made = Recipe.of(made)
+        if not isinstance(made, Recipe):
+            raise TypeError(
+                "optimizer must be a keras.optimizers.Optimizer, or make one when it "
+                f"is called without arguments. Received: optimizer={self.optimizer!r}."
+            )
+        told = [name for name in _OF_SGD if given[name] != _DEFAULTS[name]]
+        if told:
+            raise ValueError(
+                f"{', '.join(told)} belong to the optimizer that a study makes "
+                f"itself. Received: optimizer={self.optimizer!r} beside them. Give "
+                "them to the optimizer."
+            )
+        rate = made.config.get("learning_rate")
+        if self.drop_epochs and not isinstance(rate, float):
+            raise ValueError(
+                "drop_epochs divide a learning rate that is one number. Received: "
+                f"an optimizer with learning_rate={rate!r}. Leave drop_epochs out; a "
+                "schedule decides the rate."
+            )
+        return made
+
+    def _said(self) -> dict[str, Any]:
+        said = super()._said()
+        if self.optimizer is not None:
+            said |= dict.fromkeys(_OF_SGD) | {
+                "optimizer": self.optimizer.description("optimizer")
+            }
+        return said
+
+
+_OF_SGD = ("learning_rate", "momentum", "weight_decay", "clip_norm")
+_DEFAULTS = {name: getattr(Training, name) for name in _OF_SGD}
+_DROPS = "The first epoch is 0."
+
+
+@dataclass(frozen=True, eq=False)
+class Method(Described):
+    """Plain training, least action, or the energy at a constant weight.
+
+    Made by `plain`, `least_action` and `fixed_weight`.
+
+    Attributes:
+        kind: `"plain"`, `"least action"` or `"fixed weight"`.
+        initial_multiplier: λ_0; of a fixed weight, λ throughout.
+        tau: Step τ of the ascent of λ.
+        every: Optimizer steps s between two updates of λ.
+        p: Exponent of the energy, or a `keras_lap.energies.Energy`.
+    """
+
+    kind: str
+    initial_multiplier: float | str | None = None
+    tau: float | None = None
+    every: int | None = None
+    p: float | Energy | None = None
+
+    def __post_init__(self) -> None:
+        choice("kind", self.kind, (PLAIN, LEAST_ACTION, FIXED_WEIGHT))
+        # The package's own checks, of the values that it is going to be given.
+        if self.kind != PLAIN:
+            keras_lap.energies.get(self.p)  # type: ignore[arg-type]
+            _check_start(self.initial_multiplier)
+        if self.kind == LEAST_ACTION:
+            keras_lap.callbacks.MultiplierUpdate(self.tau, self.every)  # type: ignore[arg-type]
+        for name in _IDLE.get(self.kind, ()):
+            if getattr(self, name) is not None:
+                raise ValueError(
+                    f"{self.kind!r} has no {name}. Received: {name}="
+                    f"{getattr(self, name)!r}. Leave it out, or choose another method."
+                )
+        super().__post_init__()
+
+    def __str__(self) -> str:
+        if self.kind == PLAIN:
+            return self.kind
+        ascends = self.kind == LEAST_ACTION
+        parts = [f"λ_0 = {_short(self.initial_multiplier)}"]
+        if not ascends:
+            parts = [f"λ = {_short(self.initial_multiplier)}"]
+        if ascends and self.tau != 1:
+            parts.append(f"τ = {_short(self.tau)}")
+        if ascends and self.every != 5:
+            parts.append(f"s = {self.every}")
+        if isinstance(self.p, Energy):
+            parts.append(repr(self.p))
+        elif self.p != 2:
+            parts.append(f"p = {_short(self.p)}")
+        return f"{self.kind}, {', '.join(parts)}"
+
+
+# What a method does not use.
+_IDLE = {
+    PLAIN: ("initial_multiplier", "tau", "every", "p"),
+    FIXED_WEIGHT: ("tau", "every"),
+}
+
+
+def plain() -> Method:
+    """The task loss alone."""
+    return Method(PLAIN)
+
+
+def least_action(
+    initial_multiplier: float | str = 5.0,
+    tau: float = 1.0,
+    every: int = 5,
+    p: float | Energy = 2.0,
+) -> Method:
+    """Energy over λ, and λ raised by τ times the task loss every `every` steps.
+
+    Args:
+        initial_multiplier: λ_0, or `"auto"`.
+        tau: Step τ of the ascent.
+        every: Optimizer steps s between two updates.
+        p: Exponent of the energy, or a `keras_lap.energies.Energy` of your own.
+    """
+    return Method(LEAST_ACTION, initial_multiplier, tau, every, p)
+
+
+def fixed_weight(multiplier: float, p: float | Energy = 2.0) -> Method:
+    """Energy over a λ that never moves."""
+    return Method(FIXED_WEIGHT, multiplier, p=p)
+
+
+@dataclass(frozen=True, eq=False)
+class Run(Described):
+    """One training: everything that decides its result but the machine.
+
+    Attributes:
+        network: What is trained.
+        data: On which data.
+        training: With which optimizer and schedule.
+        method: By which method.
+        seed: Draws the training examples, the initial weights and the batches.
+        keep_states: Test points whose positions after every block are kept, for
+            pictures of two-dimensional states; `None` for none.
+    """
+
+    network: Network
+    data: Data
+    training: Training
+    method: Method
+    seed: int
+    keep_states: int | None = None
+
+    def __post_init__(self) -> None:
+        whole_number("seed", self.seed, 0, "Seeds draw the examples and weights.")
+        _check_states(self.keep_states)
+        super().__post_init__()
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One row of a study: a network, data and training, and the methods compared.
+
+    Attributes:
+        label: What tells it from the study's other settings; for readers only.
+        network: What is trained.
+        data: On which data.
+        training: With which optimizer and schedule.
+        methods: Methods that are compared, plain training first if it is among them.
+        published: For each kind of method the figure of the paper's slides, as text.
+    """
+
+    label: str
+    network: Network
+    data: Data
+    training: Training
+    methods: tuple[Method, ...]
+    published: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        _not_empty("methods", self.methods)
+
+
+@dataclass(frozen=True)
+class Study:
+    """Settings, each with several methods, all trained with the same seeds.
+
+    Attributes:
+        name: Short name, part of the names of its files.
+        title: One line for readers.
+        settings: What is compared.
+        seeds: Seeds of the runs.
+        keep_states: See `Run`; only the runs of the first seed keep them.
+
+    Examples:
+        >>> study = Study(
+        ...     name="first",
+        ...     title="A first comparison",
+        ...     settings=(
+        ...         Setting(
+        ...             "100 digits",
+        ...             Network(filters=8),
+        ...             Data("digits", train_size=100, validation_size=100),
+        ...             Training(epochs=20, batch_size=50),
+        ...             methods=(plain(), least_action(5.0)),
+        ...         ),
+        ...     ),
+        ...     seeds=tuple(range(10)),
+        ... )
+    """
+
+    name: str
+    title: str
+    settings: tuple[Setting, ...]
+    seeds: tuple[int, ...]
+    keep_states: int | None = None
+
+    def __post_init__(self) -> None:
+        _not_empty("settings", self.settings)
+        _not_empty("seeds", self.seeds)
+        _check_states(self.keep_states)
+        for seed in self.seeds:
+            whole_number("seeds", seed, 0, "Pass e.g. range(10).")
+        labels = [setting.label for setting in self.settings]
+        if len(set(labels)) < len(labels) or len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(
+                "The labels of a study's settings, and its seeds, must differ from one "
+                f"another. Received: labels={labels}, seeds={self.seeds}."
+            )
+
+    def run(self, setting: Setting, method: Method, seed: int) -> Run:
+        """The run of one cell and seed."""
+        return Run(
+            setting.network,
+            setting.data,
+            setting.training,
+            method,
+            seed,
+            self.keep_states if seed == self.seeds[0] else None,
+        )
+
+    def runs(self) -> Iterator[Run]:
+        """All runs, seed by seed: stopped early, whole pairs are left."""
+        for seed in self.seeds:
+            for setting in self.settings:
+                for method in setting.methods:
+                    yield self.run(setting, method, seed)
+
+
+def _short(number: float | str | None) -> str:
+    return number if isinstance(number, str) else f"{number:g}"
+
+
+def _not_empty(argument: str, values: tuple[Any, ...]) -> None:
+    if len(values) == 0:
+        raise ValueError(
+            f"{argument} must not be empty: nothing would be trained. Received: "
+            f"{argument}={values!r}. Pass one at least."
+        )
+
+
+def _check_states(keep_states: int | None) -> None:
+    if keep_states is not None:
+        whole_number("keep_states", keep_states, 1, "Use None for none.")
+
+
+def _check_start(initial_multiplier: Any) -> None:
+    from keras_lap.training.multiplier import _start
+
+    _start(initial_multiplier)

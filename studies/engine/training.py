@@ -1,0 +1,198 @@
+"""Trains one run and measures it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import keras
+import numpy as np
+
+import keras_lap
+from keras_lap.datasets import Dataset
+from studies.engine.building import build_network, load_data
+from studies.engine.study import LEAST_ACTION, PLAIN, Run, Training
+
+_EVALUATION_BATCH = 100
+
+
+def train(run: Run) -> dict[str, Any]:
+    """Trains what a run describes and measures it.
+
+    Training examples, initial weights and the order of the batches depend on the seed
+    and on nothing else: runs that differ in their method alone are paired.
+
+    Args:
+        run: What to train.
+
+    Returns:
+        Measurements as plain data. Per epoch: `test_accuracy` and
+        `validation_accuracy` (fractions), `task_loss` (on the training data),
+        `transport_cost` and `multiplier` (least action only). At the end:
+        `block_costs`, for each block the kinetic energy (p = 2, mean over elements) of
+        its displacements of the test examples, whatever p was trained with;
+        `epoch_seconds`, the median time of an epoch without its evaluation and without
+        the first epoch, which compiles; `seconds`, all in all; and `states` if the run
+        asks for them.
+    """
+    start = time.perf_counter()
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(run.seed)
+    data = load_data(run.data, run.seed)
+    network = build_network(run.network, data.input_shape, data.num_classes, run.seed)
+    model, callbacks = _wrap(network, run)
+    training = run.training
+    model.compile(_optimizer(training), training.loss or _cross_entropy())
+    batches = Batches(*data.train, training.batch_size, run.seed)
+    watch = _Watch(batches, data)
+    if training.drop_epochs:
+        schedule = keras.callbacks.LearningRateScheduler(lambda e, _: training.rate(e))
+        callbacks.append(schedule)
+    model.fit(
+        batches,
+        epochs=training.epochs,
+        # The watch last: what others do at the end of an epoch is training.
+        callbacks=[*callbacks, watch],
+        shuffle=False,
+        verbose=0,
+    )
+    result = {
+        **watch.measured,
+        "epoch_seconds": float(np.median(watch.seconds[1:] or watch.seconds)),
+        "block_costs": _block_costs(network, data.test.x),
+    }
+    if run.keep_states is not None:
+        result["states"] = _states(network, data.test, run.keep_states)
+    return {**result, "seconds": time.perf_counter() - start}
+
+
+class Batches(keras.utils.PyDataset):
+    """Batches in an order that the seed and the epoch decide, on every backend.
+
+    Args:
+        x: Inputs, `(n, ...)`.
+        y: Labels, `(n,)`.
+        batch_size: Examples of a batch; the last of an epoch may be smaller.
+        seed: Seed of the order.
+
+    Attributes:
+        epoch: The epoch whose batches are handed out; whoever trains sets it.
+    """
+
+    def __init__(self, x: np.ndarray, y: np.ndarray, batch_size: int, seed: int):
+        super().__init__()
+        self._x, self._y, self._batch_size, self._seed = x, y, batch_size, seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return -(-len(self._y) // self._batch_size)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        chosen = self.order()[index * self._batch_size :][: self._batch_size]
+        return self._x[chosen], self._y[chosen]
+
+    def order(self) -> np.ndarray:
+        """The examples' indices in the order of this epoch."""
+        generator = np.random.default_rng((self._seed, self.epoch))
+        return generator.permutation(len(self._y))
+
+
+class _Watch(keras.callbacks.Callback):
+    """Sets the epoch of the batches, and measures after every epoch."""
+
+    def __init__(self, batches: Batches, data: Dataset):
+        super().__init__()
+        self._batches = batches
+        splits = {"test_accuracy": data.test}
+        if data.validation is not None:
+            splits["validation_accuracy"] = data.validation
+        # One call for all splits: a call costs as much as some hundred examples.
+        self._x = np.concatenate([split.x for split in splits.values()])
+        self._labels = {name: split.y for name, split in splits.items()}
+        self.measured: dict[str, Any] = {}
+        self.seconds: list[float] = []
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._batches.epoch = epoch
+        self._start = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        logs = dict(logs or {})
+        self.seconds.append(time.perf_counter() - self._start)
+        self._note("task_loss", logs.get("task_loss", logs["loss"]))
+        for name in ("transport_cost", "multiplier"):
+            if name in logs:
+                self._note(name, logs[name])
+        logits = self.model.predict(self._x, batch_size=_EVALUATION_BATCH, verbose=0)
+        predicted = np.argmax(logits, axis=-1)
+        first = 0
+        for name, labels in self._labels.items():
+            part = predicted[first : first + len(labels)]
+            self._note(name, np.mean(part == labels))
+            first += len(labels)
+
+    def _note(self, name: str, value: Any) -> None:
+        self.measured.setdefault(name, []).append(float(value))
+
+
+def _wrap(network: keras.Model, run: Run) -> tuple[keras.Model, list[Any]]:
+    """The model to fit, and the callbacks that its method needs."""
+    method = run.method
+    if method.kind == PLAIN:
+        return network, []
+    options: dict[str, Any] = {
+        "energy": method.p,
+        "initial_multiplier": method.initial_multiplier,
+    }
+    model = keras_lap.LeastActionModel(network, **options)
+    if method.kind != LEAST_ACTION:
+        return model, []
+    schedule: dict[str, Any] = {"tau": method.tau, "every": method.every}
+    return model, [keras_lap.callbacks.MultiplierUpdate(**schedule)]
+
+
+def _optimizer(training: Training) -> keras.optimizers.Optimizer:
+    """A new one: two runs share no momentum."""
+    if training.optimizer is not None:
+        return training.optimizer.make()
+    return keras.optimizers.SGD(
+        training.learning_rate,
+        training.momentum,
+        weight_decay=training.weight_decay,
+        global_clipnorm=training.clip_norm,
+    )
+
+
+def _cross_entropy() -> keras.losses.Loss:
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def _recorder(network: keras.Model) -> keras_lap.DisplacementRecorder:
+    return keras_lap.DisplacementRecorder(
+        network, keras_lap.find_residual_blocks(network)
+    )
+
+
+def _block_costs(network: keras.Model, x: np.ndarray) -> list[float]:
+    """Kinetic energy of every block on `x`, whatever the network was trained by."""
+    recorder = _recorder(network)
+    energy = keras_lap.energies.DisplacementEnergy()
+    costs = np.zeros(())
+    for first in range(0, len(x), _EVALUATION_BATCH):
+        batch = x[first : first + _EVALUATION_BATCH]
+        _, moved = recorder(batch, training=False)
+        costs = costs + len(batch) * np.array(
+            [keras.ops.convert_to_numpy(energy(d)) for d in moved]
+        )
+    return (costs / len(x)).tolist()
+
+
+def _states(network: keras.Model, test: Any, count: int) -> dict[str, Any]:
+    """Positions of the first test points before and after every block."""
+    x = test.x[:count]
+    _, moved = _recorder(network)(x, training=False)
+    steps = [keras.ops.convert_to_numpy(displacement) for displacement in moved]
+    return {
+        "labels": test.y[:count].tolist(),
+        "positions": np.cumsum([x, *steps], axis=0).tolist(),
+    }

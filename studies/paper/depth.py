@@ -1,0 +1,81 @@
+"""Figure 5: accuracy against depth without batch normalisation.
+
+Where do plain networks stop training, and does least action still train there?
+
+    python -m studies.paper.depth --preset small
+    python -m studies.paper.depth --report
+"""
+
+from __future__ import annotations
+
+from studies.engine import (
+    Data,
+    Initializer,
+    Network,
+    Setting,
+    Study,
+    Training,
+    command_line,
+    figures,
+    least_action,
+    plain,
+)
+
+METHODS = (plain(), least_action(5.0))
+KAIMING, ORTHOGONAL = Initializer("kaiming"), Initializer("orthogonal", 1.0)
+
+
+def study(
+    title: str,
+    data: Data,
+    training: Training,
+    filters: int,
+    depths: tuple[tuple[Initializer, tuple[int, ...]], ...],
+    seeds: int,
+) -> Study:
+    """One setting for each initialisation and depth, no normalisation."""
+
+    def network(initializer: Initializer, depth: int) -> Network:
+        kind = "one_representation_resnet"
+        return Network(kind, filters, depth, False, initializer)
+
+    return Study(
+        name="depth",
+        title=title,
+        settings=tuple(
+            Setting(
+                f"{initializer}, {depth} blocks",
+                network(initializer, depth),
+                data,
+                training,
+                METHODS,
+            )
+            for initializer, several in depths
+            for depth in several
+        ),
+        seeds=tuple(range(seeds)),
+    )
+
+
+DEEP = (3, 6, 9, 12, 15, 20, 25, 30)
+PRESETS = {
+    "paper": study(
+        "CIFAR-10 without batch normalisation",
+        Data("cifar10", 45000, validation_size=5000),
+        Training(300, 128, 0.01, weight_decay=1e-4, drop_epochs=(150, 225, 250)),
+        64,
+        ((KAIMING, DEEP), (ORTHOGONAL, DEEP)),
+        20,
+    ),
+    "small": study(
+        "300 digits without batch normalisation, 8 filters",
+        Data("digits", 300, validation_size=300),
+        Training(20, 50, 0.01),
+        8,
+        ((KAIMING, (3, 9)), (ORTHOGONAL, (3, 15, 30))),
+        10,
+    ),
+}
+
+if __name__ == "__main__":
+    command_line.main(PRESETS, make_figures=(figures.depth,))
