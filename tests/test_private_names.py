@@ -137,7 +137,11 @@ def private_names(file: Path) -> set[str]:
     tree = ast.parse(file.read_text(encoding="utf-8"))
     attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
     own = {node.attr for node in attributes if isinstance(node.ctx, ast.Store)}
-    own |= {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            own.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            own.add(node.id)
     names = {node.attr for node in attributes if node.attr.startswith("_")}
     return {n for n in names if not n.startswith("__")} - own - PUBLIC
 
