@@ -21,7 +21,11 @@ import keras_lap
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "how-to.md"
 # With how many blocks of code; the how-to page has many.
-SHORT = {ROOT / "README.md": 1, ROOT / "docs" / "index.md": 1}
+SHORT = {
+    ROOT / "README.md": 1,
+    ROOT / "docs" / "index.md": 1,
+    ROOT / "docs" / "extending.md": 2,
+}
 # A block of code with its text, or a text with no code.
 BLOCK = re.compile(
     r"^```python\n(?P<code>.*?)^```\n(?:\n```text\n(?P<seen>.*?)^```\n)?"
