@@ -19,7 +19,7 @@ AUTO = "auto"
 
 _STATE = ("multiplier", "steps", "loss_sum", "skipped")
 _RANGE = _LEAST, _GREATEST = 1e-30, 1e30
-# Found on ResNet9 and MNIST: studies/results/README.md, "A default to leave alone".
+# Found on ResNet9 and MNIST: docs/results/README.md, "A default to leave alone".
 _WASTEFUL, _WEIGHT_OF_WASTE = 10.0, 0.5
 _WHY = (
     "λ is a float32 number, which ends at 1e-38 and 1e38, and C/λ has to stay finite."
@@ -121,7 +121,7 @@ class MultiplierAscent(keras.layers.Layer):
         that costs ten times as much wastes action, and the energy mends it. Well
         initialised or normalised branches move by about one; there the energy was
         measured to harm or to do nothing, and 1e30 switches it off. The rule is
-        empirical: `studies/results` holds the study. It takes for granted that states
+        empirical: `docs/results` holds the study. It takes for granted that states
         are scaled to about one, as normalisation and standardised inputs do.
 
         Args:

@@ -12,8 +12,9 @@ import numpy as np
 from keras_lap._extras import require
 from studies.engine import measures
 from studies.engine.measures import Results
+from studies.engine.methods import PLAIN, Method
 from studies.engine.statistics import Interval, mean_interval
-from studies.engine.study import PLAIN, Method, Study
+from studies.engine.study import Study
 
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555")
 _PLAIN = "#D55E00"
