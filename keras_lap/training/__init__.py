@@ -6,7 +6,7 @@ costs to the task loss. Used by callbacks, the search of hyperparameters and use
 
 from keras_lap.training.measures import Measures
 from keras_lap.training.model import LeastActionModel
-from keras_lap.training.multiplier import AUTO, MultiplierAscent
+from keras_lap.training.multiplier import AUTO, MultiplierAscent, check_start
 from keras_lap.training.replicas import read
 from keras_lap.training.terms import (
     block_costs,
@@ -22,6 +22,7 @@ __all__ = [
     "Measures",
     "MultiplierAscent",
     "block_costs",
+    "check_start",
     "energy_term",
     "read",
     "total_cost",

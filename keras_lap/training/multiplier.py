@@ -53,7 +53,7 @@ class MultiplierAscent(keras.layers.Layer):
     ):
         kwargs.setdefault("name", "multiplier_ascent")
         super().__init__(**kwargs)
-        self.initial_multiplier = _start(initial_multiplier)
+        self.initial_multiplier = check_start(initial_multiplier)
         # No λ is 0, so 0 says that the first step has to choose; it is saved as such.
         first = 0.0 if self.is_automatic else float(self.initial_multiplier)
         self.max_multiplier = _bound(max_multiplier, max(first, LEAST))
@@ -186,7 +186,7 @@ class MultiplierAscent(keras.layers.Layer):
         }
 
 
-def _start(value: Any) -> float | str:
+def check_start(value: Any) -> float | str:
     """Returns `initial_multiplier` if it is `"auto"` or a λ that float32 can hold."""
     if isinstance(value, str) and value == AUTO:
         return AUTO

@@ -6,20 +6,10 @@ result file with one line for every training, and tables and figures made from i
 """
 
 from studies.engine import command_line, figures, tables
+from studies.engine.methods import Method, fixed_weight, least_action, plain
+from studies.engine.networks import Initializer, Network
 from studies.engine.running import run_study
-from studies.engine.study import (
-    Data,
-    Initializer,
-    Method,
-    Network,
-    Run,
-    Setting,
-    Study,
-    Training,
-    fixed_weight,
-    least_action,
-    plain,
-)
+from studies.engine.study import Data, Run, Setting, Study, Training
 from studies.engine.training import train
 
 __all__ = [

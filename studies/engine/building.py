@@ -12,7 +12,8 @@ import numpy as np
 
 import keras_lap
 from keras_lap.datasets import Dataset, Split
-from studies.engine.study import Data, Initializer, Network
+from studies.engine.networks import Initializer, Network
+from studies.engine.study import Data
 
 _TEST_SAMPLE_SEED = 0
 

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import math
 import textwrap
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
-from keras_lap._extras import require
+from keras_lap._drawing import COLORS, VERMILION, grid
 from studies.engine import measures
 from studies.engine.measures import Results
+from studies.engine.methods import PLAIN, Method
 from studies.engine.statistics import Interval, mean_interval
-from studies.engine.study import PLAIN, Method, Study
-
-_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#555555")
-_PLAIN = "#D55E00"
+from studies.engine.study import Study
 
 
 def accuracies(study: Study, results: Results) -> Any:
     """Highest test accuracy of every setting and method, with its interval."""
     count = len(study.settings)
-    figure, axes = _panels(1, size=(max(6.4, 0.9 * count), 4.4))
+    figure, axes = grid(1, size=(max(6.4, 0.9 * count), 4.4))
     axis, methods = axes[0], _colors(study)
     for number, (method, color) in enumerate(methods.items()):
         points = _points(study, results, method)
@@ -47,7 +44,7 @@ def accuracies(study: Study, results: Results) -> Any:
 
 def training(study: Study, results: Results) -> Any:
     """Test accuracy and λ over the epochs, mean over the seeds, of every setting."""
-    figure, axes = _panels(2 * len(study.settings))
+    figure, axes = grid(2 * len(study.settings))
     colors = _colors(study)
     for number, setting in enumerate(study.settings):
         accuracy, multiplier = axes[2 * number : 2 * number + 2]
@@ -71,7 +68,7 @@ def depth(study: Study, results: Results) -> Any:
     """Highest test accuracy against the number of blocks, one panel an initialiser."""
     initializers = [str(setting.network.initializer) for setting in study.settings]
     names = list(dict.fromkeys(initializers))
-    figure, axes = _panels(len(names))
+    figure, axes = grid(len(names))
     for method, color in _colors(study).items():
         points = _points(study, results, method)
         for name, axis in zip(names, axes, strict=True):
@@ -88,7 +85,7 @@ def depth(study: Study, results: Results) -> Any:
 def cost_against_accuracy(study: Study, results: Results) -> Any:
     """One point for every plainly trained network, one panel for every data set."""
     names = list(dict.fromkeys(str(setting.data) for setting in study.settings))
-    figure, axes = _panels(len(names))
+    figure, axes = grid(len(names))
     for setting in study.settings:
         axis = axes[names.index(str(setting.data))]
         found = measures.cell(study, setting, setting.methods[0], results).values()
@@ -119,9 +116,9 @@ def states(study: Study, results: Results) -> Any:
             if record is not None:
                 drawn.append((f"{setting.label}\n{method}", record["result"]["states"]))
     columns = max((len(kept["positions"]) for _, kept in drawn), default=1)
-    figure, axes = _panels(len(drawn) * columns, columns=columns, size=(1.5, 1.6))
+    figure, axes = grid(len(drawn) * columns, columns=columns, size=(1.5, 1.6))
     for row, (label, kept) in enumerate(drawn):
-        colors = [_COLORS[label % len(_COLORS)] for label in kept["labels"]]
+        colors = [COLORS[label % len(COLORS)] for label in kept["labels"]]
         for block, positions in enumerate(kept["positions"]):
             axis = axes[row * columns + block]
             points = np.array(positions, float)
@@ -133,21 +130,6 @@ def states(study: Study, results: Results) -> Any:
                 scale.get_offset_text().set_fontsize(4)
         axes[row * columns].set_ylabel(label, fontsize=6)
     return figure
-
-
-def _panels(
-    count: int, columns: int = 4, size: tuple[float, float] = (4.2, 3.4)
-) -> tuple[Any, list[Any]]:
-    """A new figure with axes of equal size."""
-    figures = require("matplotlib.figure", "matplotlib", "studies", "A picture")
-    columns = max(1, min(columns, count))
-    rows = max(1, math.ceil(count / columns))
-    total = (columns * size[0], rows * size[1])
-    figure = figures.Figure(figsize=total, layout="constrained")
-    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for axis in axes[count:]:
-        axis.set_axis_off()
-    return figure, axes[:count]
 
 
 def _intervals(
@@ -190,9 +172,9 @@ def _colors(study: Study) -> dict[Method, str]:
     """
     methods = dict.fromkeys(m for setting in study.settings for m in setting.methods)
     others = [method for method in methods if method.kind != PLAIN]
-    rest = [color for color in _COLORS if color != _PLAIN]
+    rest = [color for color in COLORS if color != VERMILION]
     colors = {m: rest[i % len(rest)] for i, m in enumerate(others)}
-    return {method: colors.get(method, _PLAIN) for method in methods}
+    return {method: colors.get(method, VERMILION) for method in methods}
 
 
 def _points(study: Study, results: Results, method: Method) -> dict[int, Interval]:

@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from studies.engine.methods import Method
 from studies.engine.records import Record
-from studies.engine.study import Method, Setting, Study
+from studies.engine.study import Setting, Study
 
 Results = Mapping[str, Record]
 Measure = Callable[[Record], float]

@@ -6,31 +6,18 @@ a fingerprint, by which results are found again.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 
-import keras_lap
-from keras_lap._checks import choice, finite_number, whole_number
+from keras_lap._checks import finite_number, whole_number
 from keras_lap.datasets import Dataset
-from keras_lap.energies import Energy
-from studies.engine.dense import dense_resnet
 from studies.engine.description import Described, Recipe
+from studies.engine.methods import Method
+from studies.engine.networks import Network
 
-INITIALIZERS = ("kaiming", "normal", "orthogonal")
-NETWORKS = (
-    "resnet9",
-    "one_representation_resnet",
-    "resnet",
-    "avgpool_resnet",
-    "wide_resnet",
-    "resnext29",
-    "resnext50",
-    "dense_resnet",
-)
 # The classes of the data sets that can be named: of each, one example is the least.
 CLASSES = {
     "mnist": 10,
@@ -41,121 +28,6 @@ CLASSES = {
     "circles": 2,
     "moons": 2,
 }
-PLAIN, LEAST_ACTION, FIXED_WEIGHT = "plain", "least action", "fixed weight"
-
-
-@dataclass(frozen=True, eq=False)
-class Initializer(Described):
-    """How the kernels of all convolution and dense layers start.
-
-    Attributes:
-        kind: `"kaiming"` (normal, over the fan-out), `"normal"`, `"orthogonal"`, or a
-            `keras.initializers.Initializer`, whose seed becomes that of the run.
-        scale: Standard deviation of `"normal"`, gain of `"orthogonal"`; `None` for
-            others.
-    """
-
-    kind: str | keras.initializers.Initializer = "kaiming"
-    scale: float | None = None
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.kind, keras.initializers.Initializer):
-            choice("kind", self.kind, INITIALIZERS)
-        if (self.scale is None) == (self.kind in ("normal", "orthogonal")):
-            raise ValueError(
-                '"normal" and "orthogonal" need a scale, others take none. '
-                f"Received: kind={self.kind!r}, scale={self.scale!r}. Pass e.g. "
-                'Initializer("normal", 1.0).'
-            )
-        if self.scale is not None:
-            finite_number("scale", self.scale, "> 0", "Pass e.g. 1.0.")
-        super().__post_init__()
-
-    def _said(self) -> dict[str, Any]:
-        if isinstance(self.kind, str):
-            return super()._said()
-        config = {**self.kind.get_config(), "seed": None}
-        return {"kind": Recipe(type(self.kind), config).description("kind")}
-
-    def __str__(self) -> str:
-        if isinstance(self.kind, str):
-            return self.kind if self.scale is None else f"{self.kind} {self.scale:g}"
-        config = self.configuration()["kind"]["config"].items()
-        options = ", ".join(f"{key}={value}" for key, value in config)
-        return f"{type(self.kind).__name__}({options})"
-
-
-@dataclass(frozen=True, eq=False)
-class Network(Described):
-    """Which network is trained. `None` leaves an option at the network's default.
-
-    Attributes:
-        kind: A function of `keras_lap.networks`, or `"dense_resnet"` for points; or a
-            function of your own that is called as they are, `build(input_shape,
-            num_classes, *, batch_norm, kernel_initializer, ...)`, and returns a
-            `keras.Model`.
-        filters: Its width.
-        num_blocks: Residual blocks, or blocks of each stage.
-        batch_norm: Whether it normalises.
-        initializer: How its kernels start.
-        cardinality: Groups of a ResNeXt's convolutions.
-        group_width: Channels of one such group.
-    """
-
-    kind: str | Callable[..., keras.Model] = "resnet9"
-    filters: int | None = None
-    num_blocks: int | tuple[int, ...] | None = None
-    batch_norm: bool = True
-    initializer: Initializer = Initializer()
-    cardinality: int | None = None
-    group_width: int | None = None
-
-    def __post_init__(self) -> None:
-        if not callable(self.kind):
-            choice("kind", self.kind, NETWORKS)
-        if not isinstance(self.batch_norm, bool):
-            raise ValueError(
-                "batch_norm must be True or False. Received: "
-                f"batch_norm={self.batch_norm!r}."
-            )
-        for name, value in self.options().items():
-            several = value if isinstance(value, tuple) and value else (value,)
-            for each in several if name != "batch_norm" else ():
-                whole_number(name, each, 1, "Use None for the network's default.")
-        self._check_options()
-        super().__post_init__()
-
-    @property
-    def build(self) -> Callable[..., Any]:
-        """What builds the network."""
-        if not isinstance(self.kind, str):
-            return self.kind
-        return {"dense_resnet": dense_resnet}.get(self.kind) or getattr(
-            keras_lap.networks, self.kind
-        )
-
-    def options(self) -> dict[str, Any]:
-        """What `build` is called with, beside shape, classes and initializer."""
-        names = ("filters", "num_blocks", "batch_norm", "cardinality", "group_width")
-        options = {name: getattr(self, name) for name in names}
-        return {name: value for name, value in options.items() if value is not None}
-
-    def _check_options(self) -> None:
-        """Refuses what the builder does not take, before anything is trained."""
-        options, build = self.options(), self.build
-        if self.kind == "resnet9":  # which hands on all options but one
-            build = keras_lap.networks.one_representation_resnet
-            options |= {} if self.num_blocks is None else {"num_blocks of resnet9": 9}
-        try:
-            signature = inspect.signature(build)
-            signature.bind((), 1, kernel_initializer=None, **options)
-        except TypeError as error:
-            raise ValueError(
-                "The builder of a network must take (input_shape, num_classes, *, "
-                f"kernel_initializer, {', '.join(options)}). Received: "
-                f"kind={self.kind!r}, which does not: {error}. Leave out what it does "
-                "not take, or let your function take **options."
-            ) from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -323,94 +195,6 @@ _DROPS = "The first epoch is 0."
 
 
 @dataclass(frozen=True, eq=False)
-class Method(Described):
-    """Plain training, least action, or the energy at a constant weight.
-
-    Made by `plain`, `least_action` and `fixed_weight`.
-
-    Attributes:
-        kind: `"plain"`, `"least action"` or `"fixed weight"`.
-        initial_multiplier: λ_0; of a fixed weight, λ throughout.
-        tau: Step τ of the ascent of λ.
-        every: Optimizer steps s between two updates of λ.
-        p: Exponent of the energy, or a `keras_lap.energies.Energy`.
-    """
-
-    kind: str
-    initial_multiplier: float | str | None = None
-    tau: float | None = None
-    every: int | None = None
-    p: float | Energy | None = None
-
-    def __post_init__(self) -> None:
-        choice("kind", self.kind, (PLAIN, LEAST_ACTION, FIXED_WEIGHT))
-        # The package's own checks, of the values that it is going to be given.
-        if self.kind != PLAIN:
-            keras_lap.energies.get(self.p)  # type: ignore[arg-type]
-            _check_start(self.initial_multiplier)
-        if self.kind == LEAST_ACTION:
-            keras_lap.callbacks.MultiplierUpdate(self.tau, self.every)  # type: ignore[arg-type]
-        for name in _IDLE.get(self.kind, ()):
-            if getattr(self, name) is not None:
-                raise ValueError(
-                    f"{self.kind!r} has no {name}. Received: {name}="
-                    f"{getattr(self, name)!r}. Leave it out, or choose another method."
-                )
-        super().__post_init__()
-
-    def __str__(self) -> str:
-        if self.kind == PLAIN:
-            return self.kind
-        ascends = self.kind == LEAST_ACTION
-        parts = [f"λ_0 = {_short(self.initial_multiplier)}"]
-        if not ascends:
-            parts = [f"λ = {_short(self.initial_multiplier)}"]
-        if ascends and self.tau != 1:
-            parts.append(f"τ = {_short(self.tau)}")
-        if ascends and self.every != 5:
-            parts.append(f"s = {self.every}")
-        if isinstance(self.p, Energy):
-            parts.append(repr(self.p))
-        elif self.p != 2:
-            parts.append(f"p = {_short(self.p)}")
-        return f"{self.kind}, {', '.join(parts)}"
-
-
-# What a method does not use.
-_IDLE = {
-    PLAIN: ("initial_multiplier", "tau", "every", "p"),
-    FIXED_WEIGHT: ("tau", "every"),
-}
-
-
-def plain() -> Method:
-    """The task loss alone."""
-    return Method(PLAIN)
-
-
-def least_action(
-    initial_multiplier: float | str = 5.0,
-    tau: float = 1.0,
-    every: int = 5,
-    p: float | Energy = 2.0,
-) -> Method:
-    """Energy over λ, and λ raised by τ times the task loss every `every` steps.
-
-    Args:
-        initial_multiplier: λ_0, or `"auto"`.
-        tau: Step τ of the ascent.
-        every: Optimizer steps s between two updates.
-        p: Exponent of the energy, or a `keras_lap.energies.Energy` of your own.
-    """
-    return Method(LEAST_ACTION, initial_multiplier, tau, every, p)
-
-
-def fixed_weight(multiplier: float, p: float | Energy = 2.0) -> Method:
-    """Energy over a λ that never moves."""
-    return Method(FIXED_WEIGHT, multiplier, p=p)
-
-
-@dataclass(frozen=True, eq=False)
 class Run(Described):
     """One training: everything that decides its result but the machine.
 
@@ -473,6 +257,8 @@ class Study:
         keep_states: See `Run`; only the runs of the first seed keep them.
 
     Examples:
+        >>> from studies.engine import Data, Network, Setting, Study, Training
+        >>> from studies.engine import least_action, plain
         >>> study = Study(
         ...     name="first",
         ...     title="A first comparison",
@@ -527,10 +313,6 @@ class Study:
                     yield self.run(setting, method, seed)
 
 
-def _short(number: float | str | None) -> str:
-    return number if isinstance(number, str) else f"{number:g}"
-
-
 def _not_empty(argument: str, values: tuple[Any, ...]) -> None:
     if len(values) == 0:
         raise ValueError(
@@ -542,9 +324,3 @@ def _not_empty(argument: str, values: tuple[Any, ...]) -> None:
 def _check_states(keep_states: int | None) -> None:
     if keep_states is not None:
         whole_number("keep_states", keep_states, 1, "Use None for none.")
-
-
-def _check_start(initial_multiplier: Any) -> None:
-    from keras_lap.training.multiplier import _start
-
-    _start(initial_multiplier)

@@ -12,6 +12,7 @@ import numpy as np
 
 from studies.engine import measures
 from studies.engine.measures import Results
+from studies.engine.methods import PLAIN, Method
 from studies.engine.records import Record
 from studies.engine.statistics import (
     ENOUGH_SEEDS,
@@ -20,7 +21,7 @@ from studies.engine.statistics import (
     paired_difference,
     scipy_stats,
 )
-from studies.engine.study import PLAIN, Method, Setting, Study
+from studies.engine.study import Setting, Study
 
 _ACCURACIES = {
     "highest": measures.highest_accuracy,

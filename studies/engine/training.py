@@ -11,7 +11,8 @@ import numpy as np
 import keras_lap
 from keras_lap.datasets import Dataset
 from studies.engine.building import build_network, load_data
-from studies.engine.study import LEAST_ACTION, PLAIN, Run, Training
+from studies.engine.methods import LEAST_ACTION, PLAIN
+from studies.engine.study import Run, Training
 
 _EVALUATION_BATCH = 100
 

@@ -19,7 +19,9 @@ from studies.engine import (
     fixed_weight,
     least_action,
 )
-from studies.engine.study import CLASSES, NETWORKS, Method
+from studies.engine.methods import Method
+from studies.engine.networks import NETWORKS
+from studies.engine.study import CLASSES
 
 
 @pytest.mark.parametrize(

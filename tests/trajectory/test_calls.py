@@ -261,7 +261,10 @@ def test_a_saved_model_comes_back_with_its_blocks_and_no_trace(network, x, tmp_p
     np.testing.assert_allclose(
         as_numpy(loaded(x, training=False)), as_numpy(chosen(x, training=False))
     )
-    one, two = (as_numpy(m._record(x, training=False).displacements[2]) for m in (loaded, chosen))
+    one, two = (
+        as_numpy(m._record(x, training=False).displacements[2])
+        for m in (loaded, chosen)
+    )
     np.testing.assert_allclose(one, two)
     with zipfile.ZipFile(tmp_path / "model.keras") as archive:
         config = archive.read("config.json").decode()
