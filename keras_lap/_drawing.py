@@ -52,10 +52,7 @@ def single(ax: Any = None, size: tuple[float, float] = (5.0, 3.6)) -> Any:
 
 
 def grid(
-    count: int,
-    columns: int = 4,
-    size: tuple[float, float] = (4.2, 3.4),
-    width: float | None = None,
+    count: int, columns: int = 4, size: tuple[float, float] = (4.2, 3.4)
 ) -> tuple[Any, list[Any]]:
     """A new figure, which belongs to no window, with axes of equal size.
 
@@ -63,7 +60,6 @@ def grid(
         count: How many axes; those left over in the last row are hidden.
         columns: How many of them in a row, at most.
         size: Width and height of one, in inches.
-        width: That of the whole figure, where it does not follow from `size`.
 
     Returns:
         The figure and its axes.
@@ -71,7 +67,7 @@ def grid(
     columns = max(1, min(columns, count))
     rows = max(1, math.ceil(count / columns))
     figure = matplotlib().Figure(
-        figsize=(width or columns * size[0], rows * size[1]), layout="constrained"
+        figsize=(columns * size[0], rows * size[1]), layout="constrained"
     )
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for spare in axes[count:]:

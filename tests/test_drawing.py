@@ -37,11 +37,6 @@ def test_a_grid_hides_the_axes_left_over(count, columns, shape):
     assert tuple(figure.get_size_inches()) == (2.0 * across, 1.5 * rows)
 
 
-def test_a_figure_may_have_a_width_of_its_own():
-    figure, _ = _drawing.grid(1, width=9.0)
-    assert figure.get_size_inches()[0] == 9.0
-
-
 def test_axes_of_the_user_are_taken():
     axis = Figure().add_subplot()
     assert _drawing.single(axis) is axis
