@@ -399,3 +399,14 @@ def test_training_without_a_loss_says_so(digits):
     model.compile("sgd")
     with pytest.raises(ValueError, match="compiled without a loss"):
         model.fit(*digits, **FIT)
+
+
+def test_a_step_that_records_no_pass_says_what_to_do(digits, dense_network):
+    class Bare(LeastActionModel):
+        def call(self, inputs, training=None):
+            return self.network(inputs, training=training)
+
+    model = Bare(dense_network())
+    model.compile("sgd", crossentropy())
+    with pytest.raises(RuntimeError, match=r"none was recorded.*super\(\)\.call"):
+        model.train_on_batch(*digits)
