@@ -245,10 +245,10 @@ class LeastActionModel(keras.Model):
     def _price(self, step: Step, x: Any, y: Any, sample_weight: Any) -> None:
         if step.trajectory is None:
             raise RuntimeError(
-                "The terms of the objective price one pass of the network, and none was "
-                "recorded before compute_loss() in this training step. Call the model "
-                "itself, self(x, training=True), and let a call() of your own return "
-                "super().call(inputs, training=training)."
+                "The terms of the objective price one pass of the network, and none "
+                "was recorded before compute_loss() in this training step. Call the "
+                "model itself, self(x, training=True), and let a call() of your own "
+                "return super().call(inputs, training=training)."
             )
         path = Path(step.trajectory, self.network, x, y, sample_weight)
         step.prices = [term.price(path, step.samples) for term in self._terms]

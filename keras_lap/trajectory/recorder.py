@@ -67,7 +67,8 @@ class Recorder:
                 f"wanted={wanted!r}."
             )
         self._wanted = frozenset(wanted)
-        self._plans = [plan_block(found, wanted) for found in report.found]
+        blocks = report.found if wanted else ()
+        self._plans = [plan_block(found, wanted) for found in blocks]
         self._tap = tap(network, report.root.inside, self._plans)
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Trajectory:

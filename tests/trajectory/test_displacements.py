@@ -8,6 +8,7 @@ import pytest
 from support.basics import as_numpy
 
 from keras_lap import DisplacementRecorder, find_residual_blocks
+from keras_lap.trajectory import Recorder
 
 L = keras.layers
 
@@ -191,3 +192,26 @@ def test_differences_of_half_precision_states_are_taken_in_float32():
     record = DisplacementRecorder(model, find_residual_blocks(model))
     _, (displacement,) = record(np.ones((2, 4), "float16"))
     assert keras.backend.standardize_dtype(displacement.dtype) == "float32"
+
+
+@pytest.mark.parametrize("build", BUILDS)
+def test_states_and_displacements_of_one_pass(build, images):
+    model = model_of(build)
+    report = find_residual_blocks(model)
+    path = Recorder(model, report, ["states", "displacements"])(images)
+    for name, value in zip(("before", "after"), path.states[0][0], strict=True):
+        np.testing.assert_allclose(as_numpy(value), state(model, name, images), 1e-5)
+    alone = DisplacementRecorder(model, report)(images)[1]
+    np.testing.assert_array_equal(as_numpy(path.displacements[0]), as_numpy(alone[0]))
+
+
+def test_only_what_is_wanted_is_recorded(images):
+    model = model_of(plain_add)
+    report = find_residual_blocks(model)
+    nothing = Recorder(model, report, [])(images)
+    assert (nothing.displacements, nothing.states) == (None, None)
+    np.testing.assert_array_equal(as_numpy(nothing.outputs), as_numpy(model(images)))
+    assert Recorder(model, report, ["states"])(images).displacements is None
+    for wrong in ("states", ["exits"]):
+        with pytest.raises(ValueError, match="wanted must list some of 'displ"):
+            Recorder(model, report, wrong)
