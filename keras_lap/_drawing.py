@@ -15,6 +15,7 @@ COLORS = (
     *(BLUE, VERMILION, GREEN, "#CC79A7", ORANGE, "#56B4E9"),
     *("#000000", "#999999", "#7F4F24", "#7B3294"),
 )
+GREY, PALE = "#777777", "#D9D9D9"  # of what stays in the background
 # More shapes than ten classes need, so that colour is never alone.
 MARKERS = ("o", "^", "s", "D", "v", "P", "X", "<", ">", "*")
 

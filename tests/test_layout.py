@@ -55,6 +55,9 @@ def imports(file: Path, package: Path) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             module = node.module or ""
+            if node.level:  # relative to where it stands: nobody sees where it goes
+                found.add(f"keras_lap.__init__.{'.' * node.level}{module}")
+                continue
             for alias in node.names:
                 inner = package.parent.joinpath(*module.split("."), alias.name)
                 is_module = inner.is_dir() or inner.with_suffix(".py").exists()
@@ -95,6 +98,8 @@ TURNED = {
     "transport/report.py": "import studies.engine",
     "networks/layers.py": "from keras_lap.blocks import Graph",
     "training/terms.py": "from keras_lap.blocks.graph import Call",
+    "blocks/views.py": "from ..trajectory import Recorder",
+    "blocks/search.py": "from .. import training",
 }
 
 
@@ -113,10 +118,11 @@ def test_definition_and_search_know_no_keras_and_raise_nothing():
         tree = ast.parse((PACKAGE / "blocks" / f"{name}.py").read_text("utf-8"))
         for node in ast.walk(tree):
             assert not isinstance(node, (ast.Raise, ast.Try)), name
-            if isinstance(node, ast.Import):
-                assert "keras" not in {alias.name for alias in node.names}, name
+            names = [alias.name for alias in getattr(node, "names", ())]
             if isinstance(node, ast.ImportFrom):
-                assert not (node.module or "").startswith("keras."), name
+                names = [node.module or ""]
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                assert "keras" not in {each.partition(".")[0] for each in names}, name
 
 
 def test_the_root_is_small_and_folders_keep_nothing_hidden():

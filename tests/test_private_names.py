@@ -85,6 +85,25 @@ def has_output_spec_on_the_instance():
     return layer(keras.Input((3,))).shape == (None, 7)
 
 
+def has_add_loss_on_the_instance():
+    class Losing(keras.layers.Layer):
+        def call(self, x):
+            self.add_loss(keras.ops.sum(x))
+            return x
+
+    layer, losses = Losing(), []
+    vars(layer)["add_loss"] = losses.append
+    layer(keras.ops.ones((1, 3)))
+    return len(losses) == 1 and layer.losses == []
+
+
+def has_classes_that_can_be_exchanged():
+    layer = keras.layers.Dense(2)
+    other = type("Other", (keras.layers.Dense,), {"__call__": lambda self, x: None})
+    object.__setattr__(layer, "__class__", other)
+    return layer(keras.Input((3,))) is None
+
+
 def has_folders_of_its_own_classes():
     model = keras.Model(x := keras.Input((3,)), x + 1.0)
     modules = [type(each).call.__module__ for each in (keras.layers.Dense(2), model)]
@@ -143,6 +162,13 @@ def private_names(file: Path) -> set[str]:
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             own.add(node.id)
     names = {node.attr for node in attributes if node.attr.startswith("_")}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "getattr":
+            names |= {
+                each.value
+                for each in node.args[1:2]
+                if isinstance(each, ast.Constant) and str(each.value).startswith("_")
+            }
     return {n for n in names if not n.startswith("__")} - own - PUBLIC
 
 

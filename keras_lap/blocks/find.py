@@ -59,7 +59,7 @@ def find_residual_blocks(
     """
     _check_is_built(model)
     everything = isinstance(blocks, str) and blocks == "auto"
-    root = read(model)
+    root = read(model, declared=not everything)
     if root.inside is None and everything:
         raise ValueError(_closed(root))
     found, skipped = search(root.inside) if root.inside else ([], [])

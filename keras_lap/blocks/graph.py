@@ -53,7 +53,7 @@ class Tensor:
         return -1 if self.producer is None else self.producer.index
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Call:
     """One call of one operation: the same layer called twice makes two.
 
@@ -104,6 +104,9 @@ class Call:
     count: int | None = None
     hidden: str = ""
 
+    def __repr__(self) -> str:
+        return f"<call of {self.name}>"
+
     @property
     def step(self) -> str:
         """The label, with ``#2``, ``#3``, … for later calls."""
@@ -142,7 +145,7 @@ class Call:
         return any(tensor.shape in shapes for tensor in self.outputs)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Graph:
     """The calls between some inputs and outputs, in forward order.
 

@@ -11,14 +11,14 @@ from typing import Any
 
 import keras
 
-from keras_lap.blocks.graph import MODEL, OWN, Call, Graph, Tensor
+from keras_lap.blocks.graph import DECLARED, MODEL, OWN, Call, Graph, Tensor
 from keras_lap.blocks.operations import has_graph, roles_of
 from keras_lap.blocks.tracing import (
-    LENGTHS,
     Sizes,
     Traced,
     Unknown,
     layers_below,
+    measure,
     trace_call,
     trace_model,
 )
@@ -27,8 +27,13 @@ _STRUCTURE = "its call returned another structure than before"
 _NO_SHAPE = "no shape of its inputs is known"
 
 
-def read(model: keras.Model) -> Call:
+def read(model: keras.Model, declared: bool = False) -> Call:
     """Reads a built model.
+
+    Args:
+        model: The model.
+        declared: Whether to look into layers whose class declares them to be blocks,
+            for what lies within. Their calls may be such as not to be run for nothing.
 
     Returns:
         A call that stands for the model, without inputs and outputs: what it does is
@@ -40,7 +45,7 @@ def read(model: keras.Model) -> Call:
     if traced.graph is None:
         root.parts = tuple(_parts(model, ()))
     else:
-        _look_inside(traced.graph, traced.unknown)
+        _look_inside(traced.graph, traced.unknown, declared)
     return root
 
 
@@ -83,11 +88,13 @@ def _symbols(shape: Any, dtype: str) -> Any:
     return [_symbols(part, dtype) for part in shape]
 
 
-def _look_inside(graph: Graph, unknown: Unknown) -> None:
+def _look_inside(graph: Graph, unknown: Unknown, declared: bool) -> None:
     """Reads the inside of every call of a graph, at every depth."""
     sizes: list[Sizes] = []  # measured at most once, and only where it is needed
     for call in graph.calls:
         path = (*call.path, call)
+        if DECLARED in call.roles and not declared:
+            continue
         if MODEL in call.roles:
             traced = Traced(trace_model(call.operation, path))
         elif OWN in call.roles:
@@ -100,7 +107,7 @@ def _look_inside(graph: Graph, unknown: Unknown) -> None:
             call.parts = tuple(below)
             call.has_state = bool(call.parts or call.operation.variables)
         else:
-            _look_inside(traced.graph, traced.unknown)
+            _look_inside(traced.graph, traced.unknown, declared)
 
 
 def _trace(
@@ -116,7 +123,7 @@ def _trace(
     first = _fitting(call, trace_call(call.operation, arguments, path, unknown))
     if first.graph is not None:
         return first
-    sizes += [] if sizes else [_measure(graph)]
+    sizes += [] if sizes else [measure(graph)]
     for ones in (False, True):
         traced = trace_call(call.operation, arguments, path, unknown, sizes[0], ones)
         traced = _fitting(call, traced)
@@ -130,30 +137,6 @@ def _fitting(call: Call, traced: Traced) -> Traced:
     if traced.graph and len(traced.graph.outputs) != len(call.outputs):
         return Traced(None, _STRUCTURE)
     return traced
-
-
-def _measure(graph: Graph) -> Sizes:
-    """The sizes that the tensors of a graph really have, as layers may tell wrong ones.
-
-    Returns:
-        The usual stand-ins if the graph runs on no length that is tried.
-    """
-    inputs = [tensor.symbol for tensor in graph.inputs]
-    tensors = [tensor.symbol for call in graph.calls for tensor in call.outputs]
-    for length in LENGTHS:
-        sizes = Sizes(length=length)
-        given = [keras.KerasTensor(sizes.shape(each), each.dtype) for each in inputs]
-        try:
-            function = keras.Function(inputs, tensors)
-            outputs = keras.Operation.compute_output_spec(function, given)
-        except Exception:  # whatever it is, another length may do
-            continue
-        pairs = zip([*inputs, *tensors], [*given, *outputs], strict=True)
-        known = {
-            id(each): tuple(spec.shape) for each, spec in pairs if spec is not None
-        }
-        return Sizes(known, length)
-    return Sizes()
 
 
 def _parts(layer: keras.Layer, path: tuple[Call, ...]) -> Iterator[Call]:

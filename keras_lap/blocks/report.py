@@ -77,10 +77,10 @@ class FoundBlock:
     """
 
     block: ResidualBlock
-    call: Call
-    graph: Graph | None = None
-    path: tuple[Call, ...] = ()
-    residual: Residual | None = None
+    call: Call = field(repr=False)
+    graph: Graph | None = field(default=None, repr=False)
+    path: tuple[Call, ...] = field(default=(), repr=False)
+    residual: Residual | None = field(default=None, repr=False)
     around: frozenset[str] = frozenset()
 
     @property
@@ -99,7 +99,7 @@ class FoundBlock:
         return tuple(dict.fromkeys(layers))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class BlockReport(Sequence):
     """The residual blocks of a model, in forward order, and what was left out.
 
@@ -116,6 +116,9 @@ class BlockReport(Sequence):
     found: tuple[FoundBlock, ...]
     skipped: tuple[Skipped, ...]
     root: Call = field(repr=False)
+
+    def __repr__(self) -> str:
+        return f"<{self.summary}>"
 
     def __getitem__(self, index: Any) -> Any:
         blocks = tuple(found.block for found in self.found)

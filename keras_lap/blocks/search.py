@@ -76,7 +76,7 @@ def _look_at(
 ) -> Found:
     """Looks at one call: a sum, a model, a layer that may hold sums, or neither."""
     if DECLARED in call.roles:
-        return _sorted([whole(graph, path, call)])
+        return _sorted([whole(graph, path, call), *_missed(call)])
     if call.closed:
         worth_saying = call.keeps_shape or call.has_state
         return [], [Skipped(call.name, CLOSED.format(call.closed))] * worth_saying
@@ -84,22 +84,27 @@ def _look_at(
     if total is not None:
         verdict = judge(total, bare)
         if verdict.residual is None:
-            return [], [Skipped(call.name, verdict.reason)]
-        return _sorted([_seen(graph, path, call, verdict.residual, call.name)])
+            return [], [Skipped(call.name, verdict.reason), *_missed(call)]
+        block = _seen(graph, path, call, verdict.residual, call.name)
+        return _sorted([block, *_missed(call)])
     if call.inside is None:
         return [], []
     found, skipped = search(call.inside, (*path, call))
     if MODEL in call.roles:
         return found, skipped
-    block = _as_layer(graph, path, call, call.inside, found)
-    if block is None:
+    layer = _as_layer(graph, path, call, call.inside, found)
+    if layer is None:
         return _within_call(call, found, skipped)
-    missed = [
+    return _sorted([layer, *_missed(call)])
+
+
+def _missed(call: Call) -> list[Skipped]:
+    """What is closed inside a call that is taken as a whole: blocks may be in it."""
+    return [
         Skipped(part.name, CLOSED_WITHIN.format(call.name, part.closed))
         for part in every_call(call.inside)
         if part.closed and part.has_state
     ]
-    return _sorted([block, *missed])
 
 
 def _as_layer(

@@ -82,7 +82,8 @@ def _as_block(root: Call, call: Call) -> FoundBlock:
     """A whole layer as a block; below a closed call, each of its calls is one."""
     if call.is_part:
         block = ResidualBlock(call.name, "layer", call.inputs[0].shape)
-        return FoundBlock(block, call)
+        around = tuple(step for step in call.path if not step.is_part)
+        return FoundBlock(block, call, path=around)
     graph = call.path[-1].inside if call.path else root.inside
     assert graph is not None
     moved = whole(graph, call.path, call)
@@ -213,7 +214,7 @@ def _check_not_nested(chosen: list[FoundBlock]) -> None:
         parts = name.split("/")
         outer = ["/".join(parts[:end]) for end in range(1, len(parts))]
         outer += [other.block.name for other in chosen if name in other.around]
-        for around in names.intersection(outer):
+        for around in (each for each in outer if each in names):
             raise ValueError(
                 f"blocks names {around!r} and {name!r}, which lies within it: the same "
                 "displacement would count twice. Leave one out."

@@ -5,7 +5,7 @@ model that is a graph has nodes of its own; a layer's `call`, run once on symbol
 tensors, leaves a node for each operation, and all that it leaves behind on the layer
 and the layers below is taken away again. Private names of Keras stand in this file and
 in `reading` alone; checked on Keras 3.15.1, and on its nightly release by
-``tests/blocks/test_private_names.py``.
+``tests/test_private_names.py``.
 """
 
 from __future__ import annotations
@@ -62,14 +62,35 @@ class Sizes:
     known: dict[int, tuple[int, ...]] = field(default_factory=dict)
     length: int = LENGTHS[0]
 
-    def shape(self, symbol: keras.KerasTensor) -> tuple[int, ...]:
-        """The measured shape of a tensor, or its own with unknown sizes filled in."""
-        if id(symbol) in self.known:
-            return self.known[id(symbol)]
+    def fresh(self, symbol: keras.KerasTensor) -> keras.KerasTensor:
+        """Another of the measured shape, or of its own with unknown sizes filled in."""
         sizes = [self.length if size is None else size for size in symbol.shape]
         if sizes and symbol.shape[0] is None:
             sizes[0] = _BATCH
-        return tuple(sizes)
+        shape = self.known.get(id(symbol), tuple(sizes))
+        return keras.KerasTensor(shape, symbol.dtype)
+
+
+def measure(graph: Graph) -> Sizes:
+    """The sizes that the tensors of a graph really have, as layers may tell wrong ones.
+
+    Returns:
+        The usual stand-ins if the graph runs on no length that is tried.
+    """
+    inputs = [tensor.symbol for tensor in graph.inputs]
+    tensors = [tensor.symbol for call in graph.calls for tensor in call.outputs]
+    for length in LENGTHS:
+        sizes = Sizes(length=length)
+        placeholders = [sizes.fresh(each) for each in inputs]
+        try:
+            function = keras.Function(inputs, tensors)
+            outputs = keras.Operation.compute_output_spec(function, placeholders)
+        except Exception:  # whatever it is, another length may do
+            continue
+        pairs = zip([*inputs, *tensors], [*placeholders, *outputs], strict=True)
+        known = {id(s): tuple(spec.shape) for s, spec in pairs if spec is not None}
+        return Sizes(known, length)
+    return Sizes()
 
 
 def trace_model(model: keras.Model, path: tuple[Call, ...]) -> Graph:
@@ -99,13 +120,13 @@ def trace_call(
     sizes = sizes or Sizes()
     paths = _tensor_paths(arguments)
     symbols = [s for s in keras.tree.flatten(arguments) if _is_symbol(s)]
-    fresh = {id(s): keras.KerasTensor(sizes.shape(s), s.dtype) for s in symbols}
+    fresh = {id(symbol): sizes.fresh(symbol) for symbol in symbols}
     batch = any(symbol.shape[:1] == (None,) for symbol in symbols)
     other = any(None in symbol.shape[1:] for symbol in symbols)
     unknown = _BATCH if batch else unknown[0], sizes.length if other else unknown[1]
-    given = {key: _one(new) if ones else new for key, new in fresh.items()}
+    passed = {key: _one(new) if ones else new for key, new in fresh.items()}
     args, kwargs = keras.tree.map_structure(
-        lambda leaf: given.get(id(leaf), leaf), arguments
+        lambda leaf: passed.get(id(leaf), leaf), arguments
     )
     inputs = [fresh[id(symbol)] for symbol in symbols]
     run = functools.partial(_run, layer, args, inputs, paths, path, unknown)
@@ -159,9 +180,7 @@ def _run(
     return traced
 
 
-def _symbolic_call(
-    layer: keras.Layer, args: tuple, kwargs: dict
-) -> list[keras.KerasTensor]:
+def _symbolic_call(layer: keras.Layer, args: tuple, kwargs: dict) -> list[Any]:
     """The flat outputs of a layer's call on symbolic tensors."""
     # No seed or statistic moves on, and no variable is made.
     with keras.StatelessScope(initialize_variables=False):
@@ -183,14 +202,10 @@ def _traces_taken_away(
         How often each of them had been called before, by its `id`.
     """
     layers = [layer, *layers_below(layer)]
-    lists = [
-        nodes
-        for below in layers
-        for nodes in (below._inbound_nodes, below._outbound_nodes)
-    ]
+    lists = [nodes for below in layers for nodes in _nodes(below)]
     lengths = [len(nodes) for nodes in lists]
     for below in layers:
-        vars(below)["add_loss"] = _no_loss
+        vars(below)["add_loss"] = lambda loss: None  # refuses symbolic tensors
         vars(below)["compute_output_spec"] = functools.partial(
             _output_spec, below, incomplete
         )
@@ -201,10 +216,6 @@ def _traces_taken_away(
             del vars(below)["add_loss"], vars(below)["compute_output_spec"]
         for nodes, length in zip(lists, lengths, strict=True):
             del nodes[length:]
-
-
-def _no_loss(loss: Any) -> None:
-    """Stands in for a layer's `add_loss`, which refuses symbolic tensors."""
 
 
 class _Nothing(keras.KerasTensor):
@@ -338,12 +349,12 @@ def _walk(
             recomputes=recomputes(operation),
         )
         if earlier is not None:
-            _place(call, number, node, earlier)
+            _locate(call, number, node, earlier)
         calls.append(call)
     return Graph(calls, list(map(tensor, inputs)), list(map(tensor, outputs)))
 
 
-def _place(call: Call, number: int, node: Any, earlier: dict[int, int]) -> None:
+def _locate(call: Call, number: int, node: Any, earlier: dict[int, int]) -> None:
     """Notes where a call can be seen while the `call` around it runs."""
     layer = call.operation
     call.paths = _tensor_paths((node.arguments.args, node.arguments.kwargs))
@@ -381,8 +392,9 @@ def _forward_order(
 
 
 def _shape(symbol: keras.KerasTensor, unknown: Unknown) -> tuple[int | None, ...]:
-    batch, other = unknown
-    return tuple(
-        None if size == (other if axis else batch) else size
-        for axis, size in enumerate(symbol.shape)
-    )
+    sizes = enumerate(symbol.shape)
+    return tuple(None if size == unknown[axis > 0] else size for axis, size in sizes)
+
+
+def _nodes(layer: keras.Layer) -> tuple[list, list]:
+    return layer._inbound_nodes, layer._outbound_nodes

@@ -15,13 +15,12 @@ from typing import Any
 
 from keras import ops
 
-from keras_lap._checks import choice
 from keras_lap.blocks import BlockReport, require_blocks
 from keras_lap.energies import Energy, scalar
 from keras_lap.running_costs import Path, RunningCost
 from keras_lap.training import replicas
 from keras_lap.training.multiplier import MultiplierAscent
-from keras_lap.trajectory import at_least_float32
+from keras_lap.trajectory import WANTED, at_least_float32
 
 
 @dataclass(frozen=True)
@@ -32,13 +31,13 @@ class Price:
         added: What is added to the task loss, scalar tensor.
         means: What is logged under the names `Term.means`, scalar tensors.
         blocks: The cost of each block, tensor `(blocks,)`; None if it has no parts.
-        multiplier: λ before the step, for a term that divides by it.
+        kept: What the term itself wants to have back when it settles.
     """
 
     added: Any
     means: tuple[Any, ...]
     blocks: Any = None
-    multiplier: Any = None
+    kept: Any = None
 
 
 class Term(abc.ABC):
@@ -107,7 +106,7 @@ class EnergyOverMultiplier(Term):
 
     def settle(self, price: Price, task_loss: Any) -> tuple[Any, ...]:
         """As in `Term`; returns λ after the step."""
-        return (self.ascent.step(task_loss, price.multiplier),)
+        return (self.ascent.step(task_loss, price.kept),)
 
 
 class WeightedCost(Term):
@@ -151,8 +150,11 @@ def terms_of(
                 f"Received: running_costs={running_costs!r}. Pass instances of a "
                 "subclass, e.g. running_costs=[MyCost(0.1)]."
             )
-        for each in cost.wanted:
-            choice(f"wanted of {cost!r}", each, ("displacements", "states"))
+        if isinstance(cost.wanted, str) or not set(cost.wanted) <= set(WANTED):
+            raise ValueError(
+                f"wanted of {cost!r} must list some of {', '.join(map(repr, WANTED))}. "
+                f"Received: wanted={cost.wanted!r}. Write e.g. wanted = ('states',)."
+            )
     costs = [WeightedCost(cost) for cost in running_costs]
     terms = (EnergyOverMultiplier(energy, ascent, len(report)), *costs)
     for term in terms:

@@ -76,8 +76,8 @@ def replay(
     values = {tensor: tensor.symbol for tensor in graph.inputs}
     seen: dict[Call, Seen] = {}
     for call in graph.calls:
-        given = {id(tensor.symbol): values[tensor] for tensor in call.inputs}
-        args, kwargs = call.arguments.fill_in(given)
+        inputs = {id(tensor.symbol): values[tensor] for tensor in call.inputs}
+        args, kwargs = call.arguments.fill_in(inputs)
         result = instead.get(call, call.operation)(*args, **kwargs)
         if call in instead:
             result, seen[call] = result["outputs"], result["seen"]

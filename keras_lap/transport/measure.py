@@ -115,23 +115,23 @@ class Measurement:
         """Runs the data once; the arguments are those of `analyze`."""
         parts, steps = batches(x, y, batch_size)
         bar = keras.utils.Progbar(steps, verbose=verbose, unit_name="batch")
-        stream = None
+        collected = None
         for number, (part, labels) in enumerate(parts, start=1):
             moves = self._reader.moves(part)
-            if stream is None:
-                stream = _Stream(moves, p or self._reader.exponent, max_samples)
-            stream.add(moves, labels)
+            if collected is None:
+                collected = _Collected(moves, p or self._reader.exponent, max_samples)
+            collected.add(moves, labels)
             bar.update(number, finalize=number == steps)
-        count = 0 if stream is None else stream.count
-        if stream is None or count < 2:
+        count = 0 if collected is None else collected.count
+        if collected is None or count < 2:
             raise ValueError(
                 "A transport is compared on two samples or more. Received: "
                 f"{counted(count, 'sample')} in x. Pass arrays of shape (n, ...)."
             )
-        return stream.report(self._reader.report.model_name)
+        return collected.report(self._reader.report.model_name)
 
 
-class _Stream:
+class _Collected:
     """What is kept while batches pass by."""
 
     def __init__(self, moves: list[Move], p: float, max_samples: int):

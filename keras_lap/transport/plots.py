@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_lap._drawing import (
     BLUE,
+    GREY,
     VERMILION,
     color,
     grid,
@@ -132,7 +133,7 @@ def plot_matching(report: TransportReport, stage: int = 0, max_points: int = 60)
             lines = np.stack([before, after[partners]])[:, members]
             axis.plot(*lines.transpose(2, 0, 1), lw=0.8, c=shade)
         axis.plot(*before.T, "o", mfc="none", ms=4, c="black", label="before")
-        axis.plot(*after[partners].T, "s", ms=3, c="#777777", label="after")
+        axis.plot(*after[partners].T, "s", ms=3, c=GREY, label="after")
         seen.frame(axis, title)
     _same_limits(axes, np.concatenate([before, after]))
     _legend(figure, axes[0])

@@ -234,8 +234,8 @@ def _compile_like(network: keras.Model, model: LeastActionModel) -> None:
     # The very objects: `get_compile_config` has them serialised, and metrics of the
     # user's own could not be read back unless registered. The optimizer is not among
     # them, since mixed precision may have wrapped it.
-    given = network._compile_config.config
-    others = {name: value for name, value in given.items() if name != "optimizer"}
+    arguments = network._compile_config.config
+    others = {name: value for name, value in arguments.items() if name != "optimizer"}
     model.compile(optimizer=network.optimizer, **others)
 
 

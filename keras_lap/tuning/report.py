@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_lap._drawing import BLUE, VERMILION, grid, label, matplotlib
+from keras_lap._drawing import BLUE, PALE, VERMILION, grid, label, matplotlib
 from keras_lap.tuning.hypermodel import REASON_FILE
 
 Row = dict[str, Any]
@@ -111,16 +111,16 @@ def _draw(rows: list[Row], names: list[str], objective: Any) -> Any:
     scales = [_positions([row[name] for row in rows]) for name in columns]
     figure, (axis,) = grid(1, size=(max(4.0, 1.8 * len(columns)), 4.2))
     colors = matplotlib("colors")
-    shade = colors.LinearSegmentedColormap.from_list("", ("#D9D9D9", BLUE))
+    shade = colors.LinearSegmentedColormap.from_list("", (PALE, BLUE))
     lines = np.array([positions for positions, _ in scales]).T
     goodness = lines[:, -1] if objective.direction == "max" else 1 - lines[:, -1]
     for line, good in zip(lines[::-1], goodness[::-1], strict=True):
         axis.plot(line, color=shade(good), lw=1.2, marker="o", ms=3)
     axis.plot(lines[0], color=VERMILION, lw=3, marker="o", label="best trial")
-    for place, (_, ticks) in enumerate(scales):
-        axis.axvline(place, color="black", lw=0.8, zorder=0)
+    for column, (_, ticks) in enumerate(scales):
+        axis.axvline(column, color="black", lw=0.8, zorder=0)
         for position, text in ticks:
-            axis.annotate(label(text), (place, position), **_BESIDE)
+            axis.annotate(label(text), (column, position), **_BESIDE)
     axis.set_xticks(range(len(columns)), map(label, columns))
     axis.set_xlim(-0.2, len(columns) - 0.5)
     axis.set_yticks([])

@@ -43,87 +43,87 @@ class Dimension:
         return getattr(hp, self.kind)(self.name, *self.values, **self.options)
 
 
-def tau(given: Any) -> Dimension:
+def tau(wanted: Any) -> Dimension:
     """The dimension of τ: at least 0, logarithmic, 0 beside a range if asked for."""
     advice = "Use 0 to keep the multiplier constant."
-    if isinstance(given, tuple) and len(given) == 3 and given[0] == 0:
-        positive = _range("tau", given[1:], _above(0, advice), log=True)
+    if isinstance(wanted, tuple) and len(wanted) == 3 and wanted[0] == 0:
+        positive = _range("tau", wanted[1:], _above(0, advice), log=True)
         # Ordered and evenly spaced by ratio, so to a tuner the choices are as a
         # logarithmic scale; four digits are enough and can be read.
         low, high = positive.values
         steps = np.geomspace(low, high, _GRID)
         rounded = {float(f"{step:.4g}") for step in steps[1:-1]}
         return _one_of("tau", {0.0, low, high, *rounded})
-    if isinstance(given, tuple) and len(given) == 2:
+    if isinstance(wanted, tuple) and len(wanted) == 2:
         advice = (
             "A range is searched on a logarithmic scale, which has no 0: name 0 as a "
             "choice of its own by (0, low, high)."
         )
-        return _range("tau", given, _above(0, advice), log=True)
+        return _range("tau", wanted, _above(0, advice), log=True)
     check = partial(finite_number, bound=">= 0", advice=advice)
-    return _dimension("tau", given, check)
+    return _dimension("tau", wanted, check)
 
 
-def p(given: Any) -> Dimension:
+def p(wanted: Any) -> Dimension:
     """The dimension of the energy's exponent: above 1."""
     advice = "At 1 and below the energy has no useful gradient; 2 is kinetic energy."
-    return _dimension("p", given, _above(1, advice))
+    return _dimension("p", wanted, _above(1, advice))
 
 
-def initial_multiplier(given: Any) -> Dimension:
+def initial_multiplier(wanted: Any) -> Dimension:
     """The dimension of λ_0: above 0, logarithmic; or `"auto"`, fixed."""
-    if isinstance(given, str) and given == AUTO:
+    if isinstance(wanted, str) and wanted == AUTO:
         return Dimension("initial_multiplier", "Fixed", (AUTO,))
     advice = "Small values weigh the energy more: 1 is a start, 5 a gentler one."
-    return _dimension("initial_multiplier", given, _above(0, advice), log=True)
+    return _dimension("initial_multiplier", wanted, _above(0, advice), log=True)
 
 
-def every(given: Any) -> Dimension:
+def every(wanted: Any) -> Dimension:
     """The dimension of s: whole numbers of at least 1, logarithmic."""
     check = partial(whole_number, minimum=1, advice="It counts optimizer steps.")
-    return _dimension("every", given, check, log=True)
+    return _dimension("every", wanted, check, log=True)
 
 
-def _dimension(name: str, given: Any, check: Check, log: bool = False) -> Dimension:
+def _dimension(name: str, wanted: Any, check: Check, log: bool = False) -> Dimension:
     """Reads a number, a range ``(low, high)`` or a list of choices.
 
     Args:
         name: Name of the hyperparameter.
-        given: What the user passed.
+        wanted: What the user passed.
         check: Raises for a value that cannot be used, or returns it.
         log: Whether a range is searched on a logarithmic scale.
 
     Raises:
         ValueError: If a value cannot be used, a range is empty or there is no choice.
-        TypeError: If `given` is none of the three.
+        TypeError: If `wanted` is none of the three.
     """
-    if is_number(given):
-        return Dimension(name, "Fixed", (check(name, given),))
-    if isinstance(given, tuple):
-        return _range(name, given, check, log)
-    if isinstance(given, list):
-        values = {check(name, value) for value in given}
-        if not given or len(values) < len(given):
+    if is_number(wanted):
+        return Dimension(name, "Fixed", (check(name, wanted),))
+    if isinstance(wanted, tuple):
+        return _range(name, wanted, check, log)
+    if isinstance(wanted, list):
+        values = {check(name, value) for value in wanted}
+        if not wanted or len(values) < len(wanted):
             raise ValueError(
                 f"The choices of {name} must be one or more different numbers. "
-                f"Received: {name}={given!r}."
+                f"Received: {name}={wanted!r}."
             )
         return _one_of(name, values)
     accepted = "be a number, a range (low, high) or a list of choices"
-    raise refusal(name, accepted, given, error=TypeError)
+    raise refusal(name, accepted, wanted, error=TypeError)
 
 
-def _range(name: str, given: Any, check: Check, log: bool) -> Dimension:
+def _range(name: str, wanted: Any, check: Check, log: bool) -> Dimension:
     accepted = "(low, high)" if name != "tau" else "(low, high) or (0, low, high)"
-    if len(given) != 2:
+    if len(wanted) != 2:
         raise ValueError(
-            f"A tuple is a range, {accepted}. Received: {name}={given!r}. Pass choices "
-            f"as a list: {name}={list(given)!r}."
+            f"A tuple is a range, {accepted}. Received: {name}={wanted!r}. Pass "
+            f"choices as a list: {name}={list(wanted)!r}."
         )
-    low, high = (check(name, value) for value in given)
+    low, high = (check(name, value) for value in wanted)
     if low >= high:
         raise ValueError(
-            f"The range of {name} is empty. Received: {name}={given!r}. Accepted: "
+            f"The range of {name} is empty. Received: {name}={wanted!r}. Accepted: "
             f"{accepted} with low < high. Pass a single number to fix it."
         )
     kind = "Int" if isinstance(low, int) else "Float"

@@ -356,7 +356,35 @@ class Keeping(L.Layer):
         return x + self.back(self.inner(x))
 
 
+class ClosedTerm(L.Layer):
+    """Adds up its inputs, one of them through a layer that is closed."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.inner, self.back = ClosedAndNarrow(name="inner"), L.Dense(4)
+
+    def call(self, x):
+        x, y = x
+        return x + self.back(self.inner(y))
+
+
+class DeclaredAround(Keeping):
+    """Says itself that it is a block, so that nothing in it is looked at."""
+
+    is_residual_block = True
+    runs = 0
+
+    def call(self, x):
+        type(self).runs += isinstance(x, keras.KerasTensor)
+        return super().call(x)
+
+
 CLOSED = {
+    "within a sum": (
+        lambda name: lambda x: ClosedTerm(name=name)([x, L.Dense(4)(x)]),
+        "/inner",
+        ["identity"],
+    ),
     "that changes the shape": (ClosedAndNarrow, "", []),
     "within a block": (Keeping, "/inner", ["layer"]),
     "within a model": (
@@ -402,3 +430,13 @@ def test_layers_on_the_branch_of_a_block():
     one, other = find_residual_blocks(model_of(build)).found
     assert one.layers == (dense[1], dense[2])
     assert other.layers == (block,)
+
+
+def test_a_declared_layer_is_looked_into_only_for_what_is_named_in_it():
+    model = model_of(DeclaredAround(name="outer"))
+    DeclaredAround.runs = 0
+    assert len(find_residual_blocks(model)) == 1
+    assert DeclaredAround.runs == 0
+    report = find_residual_blocks(model, ["outer"])
+    assert DeclaredAround.runs > 0
+    assert [skipped.name for skipped in report.skipped] == ["outer/inner"]
