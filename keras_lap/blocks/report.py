@@ -71,7 +71,6 @@ class FoundBlock:
         block: What the report shows of it.
         call: The call that it is named after.
         graph: The graph that holds its states; None for a layer below a closed call.
-        path: The calls around that graph.
         residual: Its states and branches in that graph; None likewise.
         around: Names of the blocks that lie on its branch.
     """
@@ -79,9 +78,16 @@ class FoundBlock:
     block: ResidualBlock
     call: Call = field(repr=False)
     graph: Graph | None = field(default=None, repr=False)
-    path: tuple[Call, ...] = field(default=(), repr=False)
     residual: Residual | None = field(default=None, repr=False)
     around: frozenset[str] = frozenset()
+
+    @property
+    def path(self) -> tuple[Call, ...]:
+        """The calls around the graph that holds its states."""
+        if self.call.is_part:
+            return tuple(call for call in self.call.path if not call.is_part)
+        within = self.graph is not None and self.graph is self.call.inside
+        return (*self.call.path, self.call) if within else self.call.path
 
     @property
     def exact_name(self) -> str:

@@ -40,12 +40,11 @@ CHANGES_SHAPE = (
 )
 
 
-def search(graph: Graph, path: tuple[Call, ...] = ()) -> Found:
+def search(graph: Graph) -> Found:
     """Looks at every call of a graph, of the models nested in it and inside layers.
 
     Args:
         graph: The graph.
-        path: The calls around it.
 
     Returns:
         The blocks in forward order, and what looked like one and was left out.
@@ -54,29 +53,27 @@ def search(graph: Graph, path: tuple[Call, ...] = ()) -> Found:
     found: list[FoundBlock] = []
     skipped: list[Skipped] = []
     for call in graph.calls:
-        blocks, left_out = _look_at(graph, path, call, bare)
+        blocks, left_out = _look_at(graph, call, bare)
         found += blocks
         skipped += left_out
-    found, around = _innermost(found, len(path))
+    found, around = _innermost(graph, found)
     return found, skipped + around
 
 
-def whole(graph: Graph, path: tuple[Call, ...], call: Call) -> FoundBlock | Skipped:
+def whole(graph: Graph, call: Call) -> FoundBlock | Skipped:
     """A call as a block: displacement = output − input; or why it cannot be one."""
     if SUM in call.roles:
         return Skipped(call.name, IS_SUM)
     before, after = call.inputs[0], call.outputs[0]
     if before.shape != after.shape:
         return Skipped(call.name, CHANGES_SHAPE.format(before.shape, after.shape))
-    return _seen(graph, path, call, Residual("layer", before, before, after), "")
+    return _seen(graph, call, Residual("layer", before, before, after), "")
 
 
-def _look_at(
-    graph: Graph, path: tuple[Call, ...], call: Call, bare: set[Tensor]
-) -> Found:
+def _look_at(graph: Graph, call: Call, bare: set[Tensor]) -> Found:
     """Looks at one call: a sum, a model, a layer that may hold sums, or neither."""
     if DECLARED in call.roles:
-        return _sorted([whole(graph, path, call), *_missed(call)])
+        return _sorted([whole(graph, call), *_missed(call)])
     if call.closed:
         worth_saying = call.keeps_shape or call.has_state
         return [], [Skipped(call.name, CLOSED.format(call.closed))] * worth_saying
@@ -85,14 +82,14 @@ def _look_at(
         verdict = judge(total, bare)
         if verdict.residual is None:
             return [], [Skipped(call.name, verdict.reason), *_missed(call)]
-        block = _seen(graph, path, call, verdict.residual, call.name)
+        block = _seen(graph, call, verdict.residual, call.name)
         return _sorted([block, *_missed(call)])
     if call.inside is None:
         return [], []
-    found, skipped = search(call.inside, (*path, call))
+    found, skipped = search(call.inside)
     if MODEL in call.roles:
         return found, skipped
-    layer = _as_layer(graph, path, call, call.inside, found)
+    layer = _as_layer(graph, call, call.inside, found)
     if layer is None:
         return _within_call(call, found, skipped)
     return _sorted([layer, *_missed(call)])
@@ -108,11 +105,7 @@ def _missed(call: Call) -> list[Skipped]:
 
 
 def _as_layer(
-    graph: Graph,
-    path: tuple[Call, ...],
-    call: Call,
-    inside: Graph,
-    found: list[FoundBlock],
+    graph: Graph, call: Call, inside: Graph, found: list[FoundBlock]
 ) -> FoundBlock | Skipped | None:
     """The sums in a layer's call as one block, the layer, if it is one.
 
@@ -130,21 +123,20 @@ def _as_layer(
     closing = found[-1].block.name
     first = carried.passed[0]
     after = inside.outputs[carried.result]
-    within = (*path, call)
     if all(residual.kind == "identity" for residual in carried.passed):
         before = call.inputs[carried.source]
         if not call.recomputes and carried.branches:
             start = inside.inputs[carried.source]
             if not why_hidden(inside, carried.branches):
                 moved = Residual("layer", start, before, after, carried.branches)
-                return _block(inside, within, call, moved, closing)
+                return _block(inside, call, moved, closing)
         moved = Residual("layer", before, before, call.outputs[carried.result])
-        return _seen(graph, path, call, moved, closing)
+        return _seen(graph, call, moved, closing)
     if first.before.shape != after.shape or call.recomputes:
         return None
     source = call.inputs[carried.source]
     moved = Residual("projection", first.before, source, after)
-    return _seen(inside, within, call, moved, closing)
+    return _seen(inside, call, moved, closing)
 
 
 def _within_call(call: Call, found: list[FoundBlock], skipped: list[Skipped]) -> Found:
@@ -156,20 +148,18 @@ def _within_call(call: Call, found: list[FoundBlock], skipped: list[Skipped]) ->
 
 
 def _seen(
-    graph: Graph, path: tuple[Call, ...], call: Call, moved: Residual, closing: str
+    graph: Graph, call: Call, moved: Residual, closing: str
 ) -> FoundBlock | Skipped:
     """A block if its displacement can be seen while the call around it runs."""
     reason = why_hidden(graph, (moved.before, moved.after))
     if reason and not (moved.branches and not why_hidden(graph, moved.branches)):
         return Skipped(call.name, reason)
-    return _block(graph, path, call, moved, closing)
+    return _block(graph, call, moved, closing)
 
 
-def _block(
-    graph: Graph, path: tuple[Call, ...], call: Call, moved: Residual, closing: str
-) -> FoundBlock:
+def _block(graph: Graph, call: Call, moved: Residual, closing: str) -> FoundBlock:
     block = ResidualBlock(call.name, moved.kind, moved.after.shape, closing)
-    return FoundBlock(block, call, graph, path, moved)
+    return FoundBlock(block, call, graph, moved)
 
 
 def _sorted(looked_at: list[FoundBlock | Skipped]) -> Found:
@@ -178,23 +168,24 @@ def _sorted(looked_at: list[FoundBlock | Skipped]) -> Found:
     return found, [each for each in looked_at if isinstance(each, Skipped)]
 
 
-def _innermost(found: list[FoundBlock], depth: int) -> Found:
+def _innermost(graph: Graph, found: list[FoundBlock]) -> Found:
     """Leaves out the blocks of a graph that have another one on their branch.
 
     A long skip around other blocks is a residual sum as well, but its displacement is
     the sum of theirs: counted too, the same way would be paid for twice.
 
     Args:
-        found: The blocks of the graph, and of the models and layers that it calls.
-        depth: How many calls are around the graph.
+        graph: The graph.
+        found: Its blocks, and those of the models and layers that it calls.
     """
     kept, skipped = [], []
+    depth = len(graph.calls[0].path) if graph.calls else 0
     by_call: dict[Call, list[FoundBlock]] = defaultdict(list)
     for block in found:
         by_call[(*block.path, block.call)[depth]].append(block)
     for block in found:
         inner: list[FoundBlock] = []
-        if len(block.path) == depth and block.block.kind != "layer":
+        if block.graph is graph and block.block.kind != "layer":
             block, inner = _first_clear(block, by_call)
         if not inner:
             kept.append(block)

@@ -82,11 +82,10 @@ def _as_block(root: Call, call: Call) -> FoundBlock:
     """A whole layer as a block; below a closed call, each of its calls is one."""
     if call.is_part:
         block = ResidualBlock(call.name, "layer", call.inputs[0].shape)
-        around = tuple(step for step in call.path if not step.is_part)
-        return FoundBlock(block, call, path=around)
+        return FoundBlock(block, call)
     graph = call.path[-1].inside if call.path else root.inside
     assert graph is not None
-    moved = whole(graph, call.path, call)
+    moved = whole(graph, call)
     if isinstance(moved, FoundBlock):
         return moved
     kind = "sum" if SUM in call.roles else "layer"

@@ -24,7 +24,6 @@ class Plan:
 
     Attributes:
         found: The block.
-        path: The calls around the graph that holds its states.
         tensors: What is to be seen in that graph, each once; empty below a closed call.
         views: Where, if that is the graph of a `call`.
         displacement: Which of the tensors show the displacement: indices of its parts,
@@ -36,7 +35,6 @@ class Plan:
     """
 
     found: FoundBlock
-    path: tuple[Call, ...]
     tensors: tuple[Tensor, ...]
     views: tuple[View, ...]
     displacement: tuple[int, ...] = ()
@@ -66,10 +64,10 @@ def split(
         plans: Plans of blocks in the graph, at any depth.
         depth: How many calls are around the graph.
     """
-    own = [plan for plan in plans if len(plan.path) == depth]
+    own = [plan for plan in plans if len(plan.found.path) == depth]
     within: dict[Call, list[Plan]] = {}
     for plan in plans:
-        for call in plan.path[depth : depth + 1]:
+        for call in plan.found.path[depth : depth + 1]:
             within.setdefault(call, []).append(plan)
     return own, within
 
@@ -88,7 +86,7 @@ def plan_block(found: FoundBlock, wanted: Collection[str]) -> Plan:
     if graph is None or residual is None:  # below a closed call: every call of a layer
         layer = found.call.operation
         views = (View(layer, None, None), View(layer, None, None, result=0))
-        return Plan(found, found.path, (), views, (0, 1), False, (0, 1))
+        return Plan(found, (), views, (0, 1), False, (0, 1))
     ends: tuple[Tensor, ...] = (residual.before, residual.after)
     branches = residual.branches
     by_parts = bool(branches) and not why_hidden(graph, branches)
@@ -106,7 +104,6 @@ def plan_block(found: FoundBlock, wanted: Collection[str]) -> Plan:
     tensors = tuple(dict.fromkeys(parts))
     return Plan(
         found,
-        found.path,
         tensors,
         tuple(view(graph, each) for each in tensors) if graph.is_call else (),
         tuple(map(tensors.index, moved)) if DISPLACEMENTS in wanted else (),
