@@ -10,9 +10,10 @@ from typing import Any
 
 import keras
 
-from keras_lap._checks import choice, finite_number, whole_number, within
+from keras_lap._checks import whole_number
 from keras_lap._extras import require
-from keras_lap.training import LeastActionModel, read
+from keras_lap.blocks import layers_below
+from keras_lap.training import LeastActionModel, check_schedule, read
 from keras_lap.transport import Measurement, NotFinite, TransportReport
 
 __all__ = ["MultiplierUpdate", "TransportMonitor"]
@@ -35,7 +36,8 @@ class MultiplierUpdate(keras.callbacks.Callback):
     of that step was computed with the old λ; this callback hands over the schedule
     when training begins and takes it back when it ends. If the task loss is not
     finite, or so negative that λ would not stay positive, the update is left out and
-    one warning says so.
+    one warning says so; so does one if an epoch ends in which no step has raised λ, as
+    by a `train_step` of one's own: there `LeastActionModel.raise_multiplier` does.
 
     Source: the method of multipliers, Karkar et al., arXiv 2009.08372, section 4.
 
@@ -58,13 +60,8 @@ class MultiplierUpdate(keras.callbacks.Callback):
 
     def __init__(self, tau: float = 1.0, every: int = 1, loss: str = "batch"):
         super().__init__()
-        advice = "Use 0 to keep the multiplier constant."
-        self.tau = finite_number("tau", tau, ">= 0", advice)
-        within("tau", self.tau, 0.0, 1e30, f"λ is a float32 number. {advice}")
-        self.every = whole_number(
-            "every", every, 1, "Use 1 to update λ at every optimizer step."
-        )
-        self.loss = choice("loss", loss, ("batch", "mean"))
+        schedule = check_schedule(tau, every, loss)
+        self.tau, self.every, self.loss = schedule.tau, schedule.batches, loss
         self._warned = self._begun = False
 
     def set_model(self, model: Any) -> None:
@@ -73,8 +70,7 @@ class MultiplierUpdate(keras.callbacks.Callback):
             raise TypeError(
                 "MultiplierUpdate trains the multiplier of a "
                 f"keras_lap.LeastActionModel. Received: a {type(model).__name__}. "
-                "Wrap the network first: "
-                "model = keras_lap.LeastActionModel(network); model.compile(...)."
+                + _advice(model)
             )
         super().set_model(model)
 
@@ -97,10 +93,24 @@ class MultiplierUpdate(keras.callbacks.Callback):
         if not self._begun:
             self._begun = True
             self._skipped_before = read(self.model.ascent.skipped)
+        self._counted_before = read(self.model.ascent.counted)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Warns once if an update was skipped."""
+        """Warns once if an update was skipped, or no step has raised λ."""
         self._warn_if_skipped()
+        if self._warned or read(self.model.ascent.counted) > self._counted_before:
+            return
+        self._warned = True
+        warnings.warn(
+            "No step of this epoch has raised the multiplier: λ stays at "
+            f"{float(read(self.model.multiplier)):g}. The train_step or compute_loss "
+            f"of {type(self.model).__name__} does not take the loss of super()."
+            "compute_loss(...) where λ can follow it. Call "
+            "self.raise_multiplier(task_loss) in it once a step; in a train_step for "
+            "JAX, non_trainable_variables = self.stateless_raise_multiplier("
+            "non_trainable_variables, task_loss).",
+            stacklevel=2,
+        )
 
     def on_train_end(self, logs: dict | None = None) -> None:
         """Takes the schedule back."""
@@ -121,6 +131,22 @@ class MultiplierUpdate(keras.callbacks.Callback):
             "a task loss that is zero where the task is solved.",
             stacklevel=2,
         )
+
+
+def _advice(model: Any) -> str:
+    """What to do where a model that trains is no `LeastActionModel`."""
+    below = layers_below(model) if isinstance(model, keras.Layer) else []
+    inner = [each for each in below if isinstance(each, LeastActionModel)]
+    if not inner:
+        return (
+            "Wrap the network first: "
+            "model = keras_lap.LeastActionModel(network); model.compile(...)."
+        )
+    return (
+        f"It trains the LeastActionModel {inner[0].name!r} within it by a step of its "
+        "own. Leave this callback out, and raise the multiplier in that step, e.g. in "
+        "compute_loss of the outer model: inner.raise_multiplier(task_loss, tau=1.0)."
+    )
 
 
 def _batches_per_step(optimizer: Any) -> int:

@@ -79,6 +79,7 @@ class RunningCost(Configured, abc.ABC):
 
     Attributes:
         wanted: What it reads: `"displacements"`, `"states"`, both or neither.
+        needs_target: Whether it reads `path.y` or `path.sample_weight`.
         name: Under which it is logged: the name of the class in lower case, as
             `speed_cost` of a class `SpeedCost`.
 
@@ -96,6 +97,7 @@ class RunningCost(Configured, abc.ABC):
     """
 
     wanted: tuple[str, ...] = ()
+    needs_target: bool = False
     _kept = ("weight",)
 
     def __init__(self, weight: float = 1.0):

@@ -4,6 +4,7 @@ In goes a network, out comes a `keras.Model` whose training step adds C/λ and r
 costs to the task loss. Used by callbacks, the search of hyperparameters and users.
 """
 
+from keras_lap.training.ascent import check_schedule
 from keras_lap.training.measures import Measures
 from keras_lap.training.model import LeastActionModel
 from keras_lap.training.multiplier import AUTO, MultiplierAscent, check_start
@@ -22,6 +23,7 @@ __all__ = [
     "Measures",
     "MultiplierAscent",
     "block_costs",
+    "check_schedule",
     "check_start",
     "energy_term",
     "read",

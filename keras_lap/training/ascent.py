@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 from keras import ops
 
+from keras_lap._checks import choice, finite_number, whole_number, within
+
 LEAST, GREATEST = 1e-30, 1e30
 # Found on ResNet9 and MNIST: studies/results/README.md, "A default to leave alone".
 _WASTEFUL, _WEIGHT_OF_WASTE = 10.0, 0.5
@@ -32,6 +34,40 @@ class State(NamedTuple):
     steps: Any
     loss_sum: Any
     skipped: Any
+
+
+class Schedule(NamedTuple):
+    """When λ rises, and by what; numbers, or scalar tensors.
+
+    Attributes:
+        tau: Step size τ.
+        batches: From one update to the next, integer; 0 while λ holds.
+        averaged: Above 0 if an update takes the mean of the losses since the last one.
+    """
+
+    tau: Any
+    batches: Any
+    averaged: Any
+
+
+def check_schedule(tau: Any, every: Any, loss: Any) -> Schedule:
+    """Checks what a user gives of a schedule.
+
+    Args:
+        tau: Step size τ, from 0 to 1e30.
+        every: Steps from one update to the next, at least 1.
+        loss: `"batch"` or `"mean"`.
+
+    Raises:
+        ValueError: If one of them is outside these values.
+    """
+    advice = "Use 0 to keep the multiplier constant."
+    number = finite_number("tau", tau, ">= 0", advice)
+    within("tau", number, 0.0, 1e30, f"λ is a float32 number. {advice}")
+    advice = "Use 1 to update λ at every optimizer step."
+    batches = whole_number("every", every, 1, advice)
+    averaged = choice("loss", loss, ("batch", "mean")) == "mean"
+    return Schedule(number, batches, int(averaged))
 
 
 def start(cost: Any, unit_cost: Any, blocks: int, bound: float | None) -> Any:

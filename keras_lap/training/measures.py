@@ -47,7 +47,13 @@ class Measures(keras.metrics.Metric):
             shape=self._adds_up.shape, initializer="zeros", name="sums"
         )
 
-    def update_state(
+    def update_state(self, *args: Any, **kwargs: Any) -> None:
+        """Does nothing: the model counts.
+
+        A `train_step` of one's own updates every metric by targets and predictions.
+        """
+
+    def add(
         self,
         samples: Any,
         task_loss: Any,
@@ -86,10 +92,15 @@ class Measures(keras.metrics.Metric):
         return ops.cast(ops.stop_gradient(ops.convert_to_tensor(value)), self.dtype)
 
     def result(self) -> dict[str, Any]:
-        """The values by the names of the logs; 0 for a term without training."""
+        """The values by the names of the logs; NaN for what was not measured."""
         sums, many = self.sums.value, len(self.names)
-        means = ops.divide_no_nan(sums[:many], sums[many : 2 * many])
+        counts = sums[many : 2 * many]
+        means = ops.where(counts > 0, ops.divide_no_nan(sums[:many], counts), np.nan)
         return {name: means[index] for index, name in enumerate(self.names)}
+
+    def has_seen(self) -> bool:
+        """Whether any step was measured since the last reset."""
+        return bool(replicas.read(self.sums)[len(self.names)] > 0)
 
     def has_trained(self) -> bool:
         """Whether a training step was measured since the last reset."""

@@ -7,7 +7,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
 from keras_lap import energies
 from keras_lap.blocks import (
@@ -16,23 +15,20 @@ from keras_lap.blocks import (
     Selection,
     find_residual_blocks,
 )
-from keras_lap.running_costs import Path, RunningCost
+from keras_lap.running_costs import RunningCost
 from keras_lap.training import replicas
-from keras_lap.training.measures import TASK_LOSS, Measures, check_names
+from keras_lap.training.measures import Measures
 from keras_lap.training.multiplier import MultiplierAscent
-from keras_lap.training.step import Step, Steps
+from keras_lap.training.step import (
+    Steps,
+)
 from keras_lap.training.terms import terms_of
+from keras_lap.training.trainer import Trainer
 from keras_lap.trajectory import Recorder
-
-# PyTorch's backward pass reads λ where torch.compile finds it, so λ must not change in
-# place before. JAX hands λ on from compute_loss and from nowhere later.
-_RAISES_LATE = keras.backend.backend() == "torch"
-# TensorFlow's trainer knows its metrics once the first step is traced, not before.
-_BUILDS_LATE = keras.backend.backend() == "tensorflow"
 
 
 @keras.saving.register_keras_serializable("keras_lap")
-class LeastActionModel(keras.Model):
+class LeastActionModel(Trainer):
     """Trains a network to solve its task while moving its data least.
 
     Each training step minimises ``C/λ + L``: the transport cost C, which is the sum
@@ -159,22 +155,6 @@ class LeastActionModel(keras.Model):
         """Names of the network's outputs, by which losses may be given."""
         return getattr(self.network, "output_names", None)
 
-    @property
-    def losses(self) -> list[Any]:
-        """Losses added by the network's layers, hidden while Keras sums the task's."""
-        step = self._step
-        return [] if step is not None and step.task_only else super().losses
-
-    def call(self, inputs: Any, training: bool | None = None) -> Any:
-        """Runs the network; within a training step, records its trajectory too."""
-        step = self._step
-        if step is None or not step.training:
-            return self.network(inputs, training=training)
-        # Priced with the loss, not by `add_loss`: the replicas of TensorFlow's
-        # strategies share its list.
-        step.trajectory = self._record(inputs, training=training)
-        return step.trajectory.outputs
-
     def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """As `keras.Model.fit`. λ stays constant without a `MultiplierUpdate`."""
         # An interrupted fit may have left the schedule of its callback behind, and
@@ -183,94 +163,6 @@ class LeastActionModel(keras.Model):
         history = super().fit(*args, **kwargs)
         self.ascent.stop()
         return history
-
-    def make_train_function(self, force: bool = False) -> Any:
-        """As in `keras.Model`; refuses processes and metrics in each other's way."""
-        replicas.check_processes()
-        if not _BUILDS_LATE:
-            check_names(self.metrics, self._measures.names)
-        return super().make_train_function(force)
-
-    def train_step(self, *args: Any, **kwargs: Any) -> Any:
-        """As `keras.Model.train_step`, with displacement recording switched on."""
-        with self._steps.within(training=True):
-            result = super().train_step(*args, **kwargs)
-        if _BUILDS_LATE:
-            check_names(self.metrics, self._measures.names)
-        return result
-
-    def test_step(self, *args: Any, **kwargs: Any) -> Any:
-        """As `keras.Model.test_step`, on the bare network."""
-        with self._steps.within(training=False):
-            return super().test_step(*args, **kwargs)
-
-    def compute_loss(
-        self,
-        x: Any = None,
-        y: Any = None,
-        y_pred: Any = None,
-        sample_weight: Any = None,
-        training: bool = True,
-    ) -> Any:
-        """The objective; in a training step, also raises λ when that is due."""
-        step = self._step
-        if self.loss is None or step is None:
-            _check_has_loss(self, step)
-            return super().compute_loss(x, y, y_pred, sample_weight, training)
-        # Keras adds `self.losses` to the compiled loss; hidden, the latter is left.
-        step.task_only = True
-        task_loss = super().compute_loss(x, y, y_pred, sample_weight, training)
-        step.task_only = False
-        added = list(self.losses)
-        if step.task_loss is None:  # else a subclass asks again in the same step
-            step.task_loss = replicas.own_mean(task_loss)
-            step.samples = _batch_size(x)
-            if step.training:
-                self._price(step, x, y, sample_weight)
-            if not (step.training and _RAISES_LATE):
-                self._settle(step)
-        added += [price.added for price in step.prices]
-        # Keras's own way of adding up, so that it stays right under its strategies
-        # and evaluation equals that of the bare network to the last bit.
-        added = [self._aggregate_additional_loss(loss) for loss in added]
-        return ops.sum([task_loss, *added]) if added else task_loss
-
-    def compute_metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """As in `keras.Model`; on PyTorch the place where λ is raised."""
-        step = self._step
-        if _RAISES_LATE and step is not None and step.prices:
-            self._settle(step)
-        return super().compute_metrics(*args, **kwargs)
-
-    def _price(self, step: Step, x: Any, y: Any, sample_weight: Any) -> None:
-        if step.trajectory is None:
-            raise RuntimeError(
-                "The terms of the objective price one pass of the network, and none "
-                "was recorded before compute_loss() in this training step. Call the "
-                "model itself, self(x, training=True), and let a call() of your own "
-                "return super().call(inputs, training=training)."
-            )
-        path = Path(step.trajectory, self.network, x, y, sample_weight)
-        step.prices = [term.price(path, step.samples) for term in self._terms]
-        step.trajectory = None  # whose states nobody needs any more
-
-    def _settle(self, step: Step) -> None:
-        """Raises λ where that is due, and logs the step."""
-        lasts: list[Any] = []
-        if step.training:
-            task_loss = replicas.batch_mean(step.task_loss, step.samples)
-            for term, price in zip(self._terms, step.prices, strict=True):
-                lasts += term.settle(price, task_loss)
-        self._measures.update_state(step.samples, step.task_loss, step.prices, lasts)
-
-    def get_metrics_result(self) -> dict[str, Any]:
-        """As in `keras.Model`; C and λ only where training has measured them."""
-        result = super().get_metrics_result()
-        step = self._step
-        if not (step.training if step else self._measures.has_trained()):
-            for name in set(self._measures.names) - {TASK_LOSS}:
-                del result[name]
-        return result
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """As `keras.Model.save`; what cannot be saved leaves no half a file.
@@ -320,23 +212,3 @@ class LeastActionModel(keras.Model):
         ]
         read = {"network": network, "energy": energy, "running_costs": costs}
         return cls(**{**config, **read})
-
-    @property
-    def _step(self) -> Step | None:
-        """The step that this thread is in the middle of, if any."""
-        return self._steps.current
-
-
-def _batch_size(x: Any) -> Any:
-    first = next(each for each in keras.tree.flatten(x) if each is not None)
-    size = ops.shape(first)[0]
-    # Keras does not tell that of TensorFlow's ragged tensors.
-    return first.nrows() if size is None else size
-
-
-def _check_has_loss(model: LeastActionModel, step: Step | None) -> None:
-    if model.loss is None and step is not None and step.training:
-        raise ValueError(
-            "Least action needs a task: the model was compiled without a loss. "
-            "Received: loss=None. Pass loss=... to compile()."
-        )

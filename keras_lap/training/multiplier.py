@@ -6,6 +6,7 @@ device, compiled together with everything else; `keras_lap.training.ascent` says
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import keras
@@ -13,7 +14,7 @@ from keras import ops
 
 from keras_lap._checks import finite_number, within
 from keras_lap.training import ascent
-from keras_lap.training.ascent import GREATEST, LEAST, State
+from keras_lap.training.ascent import GREATEST, LEAST, Schedule, State
 
 AUTO = "auto"
 
@@ -40,6 +41,8 @@ class MultiplierAscent(keras.layers.Layer):
         multiplier: λ, scalar float32 `keras.Variable`; 0 until `"auto"` has chosen.
         skipped: How many updates were left out, scalar `keras.Variable`.
         batches: From one update to the next, scalar `keras.Variable`; 0 while λ holds.
+        counted: How many batches it has seen since it was made, scalar
+            `keras.Variable`.
 
     Raises:
         ValueError: If an argument is outside the values above.
@@ -64,6 +67,7 @@ class MultiplierAscent(keras.layers.Layer):
         self._tau = self._scalar("tau", 0.0)
         self.batches = self._scalar("batches", 0)
         self._averaged = self._scalar("averaged", 0)
+        self.counted = self._scalar("counted", 0)
         self.built = True
 
     def _scalar(self, name: str, value: float) -> keras.Variable:
@@ -106,7 +110,7 @@ class MultiplierAscent(keras.layers.Layer):
         return self.initial_multiplier == AUTO
 
     def choose(self, cost: Any, unit_cost: Any, blocks: int) -> Any:
-        """λ now; in the first step under `"auto"` the λ_0 that fits the batch.
+        """λ now; in the first pass under `"auto"` the λ_0 that fits the batch.
 
         ``λ_0 = C_1/2K if C > 10·C_1 else 1e30``, where C_1 is what the K blocks would
         cost if each moved every number of its state by one; see
@@ -119,13 +123,16 @@ class MultiplierAscent(keras.layers.Layer):
             blocks: Their number K.
 
         Returns:
-            λ before the step, scalar float32 tensor.
+            λ, scalar float32 tensor.
         """
         chosen = ascent.start(cost, unit_cost, blocks, self.max_multiplier)
-        now = self.value()
-        return ops.where(now > 0, now, chosen)
+        now = self.multiplier.value
+        self.multiplier.assign(ops.where(now > 0, now, chosen))
+        return self.value()
 
-    def step(self, task_loss: Any, multiplier: Any = None) -> Any:
+    def step(
+        self, task_loss: Any, schedule: Schedule | None = None, again: bool = False
+    ) -> Any:
         """Counts one batch and raises λ if an update is due.
 
         An update that would make λ infinite, NaN or not positive is left out and
@@ -134,7 +141,9 @@ class MultiplierAscent(keras.layers.Layer):
         Args:
             task_loss: Task loss of the batch, scalar tensor; of the whole batch if
                 several replicas share it.
-            multiplier: λ before the step, from `choose`. Defaults to what it is.
+            schedule: What holds where `start` has set none. Defaults to None: λ
+                stays.
+            again: Whether a schedule that `start` has set has seen this batch already.
 
         Returns:
             λ after the step, scalar float32 tensor.
@@ -142,17 +151,19 @@ class MultiplierAscent(keras.layers.Layer):
         # Values and operators instead of variables and `keras.ops`: outside of a
         # compiled step, as on PyTorch, these cost several times as much.
         before = State(*(getattr(self, name).value for name in State._fields))
-        if multiplier is not None:
-            before = before._replace(multiplier=multiplier)
         loss = ops.cast(ops.stop_gradient(task_loss), "float32")
-        tau, batches, averaged = (
-            self._tau.value,
-            self.batches.value,
-            self._averaged.value,
-        )
-        after = ascent.rise(before, loss, tau, batches, averaged, self.max_multiplier)
+        set_before = Schedule(self._tau.value, self.batches.value, self._averaged.value)
+        now = set_before
+        if schedule is not None:
+            is_set = set_before.batches > 0
+            if again:
+                set_before = set_before._replace(batches=0)
+            pairs = zip(set_before, schedule, strict=True)
+            now = Schedule(*(ops.where(is_set, one, own) for one, own in pairs))
+        after = ascent.rise(before, loss, *now, self.max_multiplier)
         for name, value in after._asdict().items():
             getattr(self, name).assign(value)
+        self.counted.assign(self.counted.value + 1)
         return self.value()
 
     def value(self) -> Any:
@@ -161,7 +172,7 @@ class MultiplierAscent(keras.layers.Layer):
 
     def save_own_variables(self, store: Any) -> None:
         """Saves λ and the counters; the schedule is set by whoever trains next."""
-        for name in State._fields:
+        for name in (*State._fields, "counted"):
             store[name] = getattr(self, name).numpy()
 
     def load_own_variables(self, store: Any) -> None:
@@ -174,6 +185,8 @@ class MultiplierAscent(keras.layers.Layer):
                 "The weights of a network alone are loaded by "
                 "model.network.load_weights(path)."
             ) from error
+        with contextlib.suppress(KeyError):  # a file of an earlier release has none
+            values["counted"] = store["counted"]
         for name, value in values.items():
             getattr(self, name).assign(value)
 

@@ -8,6 +8,7 @@ meaning of the learning rate while λ grows. The other costs are a user's own.
 from __future__ import annotations
 
 import abc
+import operator
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ class Price:
         added: What is added to the task loss, scalar tensor.
         means: What is logged under the names `Term.means`, scalar tensors.
         blocks: The cost of each block, tensor `(blocks,)`; None if it has no parts.
-        kept: What the term itself wants to have back when it settles.
+        kept: What the term itself wants to have back when it prices anew.
     """
 
     added: Any
@@ -49,6 +50,9 @@ class Term(abc.ABC):
         lasts: Names in the logs of what only its last value counts of.
         blocks: Of how many it logs each one's part.
         purpose: What it needs blocks for, to say of a network without any.
+        needs_target: Whether it can be priced only with the loss. What needs no target
+            is priced in the model's `call`, and in `model.losses` wherever it trains.
+        weighs_samples: Whether the weights of samples are its own too.
     """
 
     wanted: tuple[str, ...] = ()
@@ -56,22 +60,25 @@ class Term(abc.ABC):
     lasts: tuple[str, ...] = ()
     blocks: int = 0
     purpose: str = "whose path could be priced"
+    needs_target: bool = False
+    weighs_samples: bool = False
 
     @abc.abstractmethod
-    def price(self, path: Path, samples: Any) -> Price:
+    def price(self, path: Path, samples: Any, earlier: Price | None = None) -> Price:
         """Prices one batch, before the step.
 
         Args:
             path: What one pass of the network saw.
             samples: How many samples it saw.
+            earlier: What it returned for the same pass, when the weights of the
+                samples were not known yet; else None.
         """
 
-    def settle(self, price: Price, task_loss: Any) -> tuple[Any, ...]:
+    def settle(self, task_loss: Any | None) -> tuple[Any, ...]:
         """Moves what moves by the task loss, once a step.
 
         Args:
-            price: What `price` returned in this step.
-            task_loss: L of the whole batch, scalar.
+            task_loss: L of the whole batch, scalar; None if it has moved already.
 
         Returns:
             What is logged under the names `lasts`.
@@ -92,11 +99,13 @@ class EnergyOverMultiplier(Term):
         self.ascent = ascent
         self.blocks = blocks
 
-    def price(self, path: Path, samples: Any) -> Price:
-        """As in `Term`."""
+    def price(self, path: Path, samples: Any, earlier: Price | None = None) -> Price:
+        """As in `Term`; keeps λ, which may have no value elsewhere in a step of JAX."""
         costs = block_costs(path.displacements, self.energy)
         cost = total_cost(costs)
-        if self.ascent.is_automatic:
+        if earlier is not None:
+            multiplier = earlier.kept
+        elif self.ascent.is_automatic:
             unit = unit_cost(path.displacements, self.energy)
             whole = replicas.batch_mean(cost, samples)
             multiplier = self.ascent.choose(whole, unit, costs.shape[0])
@@ -104,9 +113,11 @@ class EnergyOverMultiplier(Term):
             multiplier = self.ascent.value()
         return Price(energy_term(cost, multiplier), (cost,), costs, multiplier)
 
-    def settle(self, price: Price, task_loss: Any) -> tuple[Any, ...]:
+    def settle(self, task_loss: Any | None) -> tuple[Any, ...]:
         """As in `Term`; returns λ after the step."""
-        return (self.ascent.step(task_loss, price.kept),)
+        if task_loss is None:
+            return (self.ascent.value(),)
+        return (self.ascent.step(task_loss),)
 
 
 class WeightedCost(Term):
@@ -116,11 +127,29 @@ class WeightedCost(Term):
         self.cost = cost
         self.wanted = cost.wanted
         self.means = (cost.name,)
+        self.needs_target = cost.needs_target
 
-    def price(self, path: Path, samples: Any) -> Price:
+    def price(self, path: Path, samples: Any, earlier: Price | None = None) -> Price:
         """As in `Term`."""
         cost = at_least_float32(scalar(self.cost(path), self.cost))
         return Price(self.cost.weight * cost, (cost,))
+
+
+def add_up(prices: Sequence[Price]) -> Price:
+    """The price of several passes in one step.
+
+    Args:
+        prices: What one term takes for each of them; at least one.
+    """
+    first, *others = prices
+    for other in others:
+        first = Price(
+            first.added + other.added,
+            tuple(map(operator.add, first.means, other.means)),
+            None if first.blocks is None else first.blocks + other.blocks,
+            first.kept,
+        )
+    return first
 
 
 def terms_of(

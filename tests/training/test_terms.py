@@ -51,6 +51,7 @@ class Aim(RunningCost):
     """How far the first number of each state is from the class, weighed by sample."""
 
     wanted = ("states", "displacements")
+    needs_target = True
 
     def __call__(self, path):
         target = keras.ops.cast(path.y, "float32")

@@ -1,0 +1,331 @@
+"""What a `LeastActionModel` does in a step: its passes, its loss, its λ, its logs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_lap.running_costs import Path
+from keras_lap.training import replicas
+from keras_lap.training.ascent import check_schedule
+from keras_lap.training.measures import TASK_LOSS, Measures, check_names
+from keras_lap.training.multiplier import MultiplierAscent
+from keras_lap.training.step import (
+    Step,
+    Steps,
+    as_step,
+    check_recorded,
+    check_used,
+    look,
+    recording,
+    with_energy,
+)
+from keras_lap.training.terms import Term
+from keras_lap.trajectory import Recorder
+
+# PyTorch's backward pass reads λ where torch.compile finds it, so λ must not change in
+# place before.
+_RAISES_LATE = keras.backend.backend() == "torch"
+# What a compiled step of JAX gives a variable gets out of it only where Keras collects
+# it, which is around `compute_loss` and nowhere later.
+_RAISES_WITHIN = keras.backend.backend() == "jax"
+# TensorFlow's trainer knows its metrics once the first step is traced, not before.
+_BUILDS_LATE = keras.backend.backend() == "tensorflow"
+
+
+class Trainer(keras.Model):
+    """A model whose training adds terms to the loss of its network's task.
+
+    What a subclass sets before it trains:
+
+    Attributes:
+        network: The network.
+        ascent: λ.
+    """
+
+    network: keras.Model
+    ascent: MultiplierAscent
+    _terms: tuple[Term, ...]
+    _record: Recorder
+    _steps: Steps
+    _measures: Measures
+
+    def __init_subclass__(cls, **kwargs: Any):
+        """Makes a step of the `train_step` and `test_step` that a subclass writes."""
+        super().__init_subclass__(**kwargs)
+        wrappers = {
+            "train_step": as_step(training=True),
+            "test_step": as_step(training=False),
+        }
+        for name, wrap in wrappers.items():
+            if not hasattr(getattr(cls, name), "_is_step"):
+                setattr(cls, name, wrap(getattr(cls, name)))
+        own = cls.compute_loss is not Trainer.compute_loss
+        if own and not hasattr(cls.compute_loss, "_is_step"):
+            cls.compute_loss = with_energy(cls.compute_loss)  # type: ignore[method-assign]
+
+    @property
+    def _step(self) -> Step | None:
+        """The step that this thread is in the middle of, if any."""
+        return self._steps.current
+
+    @property
+    def losses(self) -> list[Any]:
+        """Losses added in the last call: C/λ, running costs, and the network's own.
+
+        C/λ and those running costs that need no targets are among them after a call
+        with ``training=True``, in any loop and within any other model, and not after
+        inference. In a training step they are those of all its passes.
+        """
+        step = self._step
+        if step is None:
+            return super().losses
+        if step.task_only:
+            return []
+        # What needs targets is not among them, so that reading them is not enough.
+        step.is_used |= not any(term.needs_target for term in self._terms)
+        # On JAX Keras hands those that it was given on to where it reads them again.
+        known = super().losses
+        others = step.sort_out(known)
+        if step.is_handed_out and len(others) == len(known):
+            return known
+        return [*others, *step.added]
+
+    @property
+    def metrics(self) -> list[Any]:
+        """As in `keras.Model`."""
+        self._settle_late()  # a train_step of one's own reads them at its end
+        return super().metrics
+
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        """Runs the network; in training, records its trajectory and adds its price."""
+        step = self._step
+        # A model within a network that is recorded, or read, leaves it to that.
+        alone = not recording.is_on and not _is_symbolic(inputs)
+        if not training or not alone or (step is not None and not step.training):
+            if alone:
+                self._steps.last = None
+            return self.network(inputs, training=training)
+        with recording.on():
+            trajectory = self._record(inputs, training=training)
+        path = Path(trajectory, self.network, inputs)
+        one = look(self._terms, path, _batch_size(inputs))
+        if step is not None:
+            step.begin(one)
+        else:
+            self.add_loss(one.added)
+            if any(term.needs_target for term in self._terms):
+                self._steps.last = one
+        return trajectory.outputs
+
+    def stateless_call(self, *args: Any, **kwargs: Any) -> Any:
+        """As in `keras.Model`; losses that are returned are not added once more."""
+        result = super().stateless_call(*args, **kwargs)
+        if self._step is not None and kwargs.get("return_losses"):
+            # Keras's own step hands them on to where it reads them again.
+            self._step.is_handed_out = True
+        return result
+
+    def make_train_function(self, force: bool = False) -> Any:
+        """As in `keras.Model`; refuses processes and metrics in each other's way."""
+        replicas.check_processes()
+        if not _BUILDS_LATE:
+            check_names(self.metrics, self._measures.names)
+        return super().make_train_function(force)
+
+    @as_step(training=True)
+    def train_step(self, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.train_step`; a step may have several passes."""
+        result = super().train_step(*args, **kwargs)
+        if _BUILDS_LATE:
+            check_names(self.metrics, self._measures.names)
+        return result
+
+    @as_step(training=False)
+    def test_step(self, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.test_step`, on the bare network."""
+        return super().test_step(*args, **kwargs)
+
+    def stateless_compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+        """As in `keras.Model`."""
+        step = self._step
+        if step is None:
+            return super().stateless_compute_loss(*args, **kwargs)
+        step.is_kerass = True
+        try:
+            return super().stateless_compute_loss(*args, **kwargs)
+        finally:
+            step.is_kerass = False
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        """The objective; in a training step, also raises λ when that is due.
+
+        It is that of all passes since the last time it was asked for; of a step that
+        asks several times, the logs hold L, C and the running costs of the first.
+        """
+        step = self._step
+        if self.loss is None or step is None:
+            _check_has_loss(self, step)
+            loss = super().compute_loss(x, y, y_pred, sample_weight, training)
+            return self._with_targets(loss, y, sample_weight) if training else loss
+        # Keras adds `self.losses` to the compiled loss; hidden, the latter is left.
+        step.task_only = True
+        task_loss = super().compute_loss(x, y, y_pred, sample_weight, training)
+        step.task_only = False
+        if step.training:
+            check_recorded(step)
+            step.complete(self._terms, y, sample_weight)
+        if step.task_loss is None:  # else a subclass asks again in the same step
+            step.task_loss = replicas.own_mean(task_loss)
+            step.samples = step.passes[0].samples if step.passes else _batch_size(x)
+            late = step.training and _RAISES_LATE
+            if step.is_kerass if _RAISES_WITHIN else not late:
+                self._settle(step)
+        # Keras's own way of adding up, so that it stays right under its strategies
+        # and evaluation equals that of the bare network to the last bit.
+        added = [self._aggregate_additional_loss(loss) for loss in self.losses]
+        return ops.sum([task_loss, *added]) if added else task_loss
+
+    def _with_targets(self, loss: Any, y: Any, sample_weight: Any) -> Any:
+        """Adds what needs the targets, of the last pass of a loop of one's own."""
+        one, self._steps.last = self._steps.last, None
+        if one is None:
+            return loss
+        before = one.added
+        one.complete(self._terms, y, None)
+        added = [each for each in one.added if all(each is not b for b in before)]
+        return ops.sum([loss, *map(self._aggregate_additional_loss, added)])
+
+    def compute_metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """As in `keras.Model`; on PyTorch the place where λ is raised."""
+        self._settle_late()
+        return super().compute_metrics(*args, **kwargs)
+
+    def _settle_late(self) -> None:
+        step = self._step
+        late = _RAISES_LATE and step is not None and step.training
+        if step and late and step.task_loss is not None and not step.is_settled:
+            self._settle(step)
+
+    def _settle(self, step: Step) -> None:
+        """Raises λ where that is due, and logs the step."""
+        step.is_settled = True
+        lasts: list[Any] = []
+        if step.training:
+            seen = step.is_raised
+            task_loss = replicas.batch_mean(step.task_loss, step.samples)
+            for term in self._terms:
+                lasts += term.settle(None if seen else task_loss)
+            step.is_raised = True
+        prices = step.prices if step.training else ()
+        self._measures.add(step.samples, step.task_loss, prices, lasts)
+
+    def _end(self, step: Step) -> None:
+        """Ends a step; called within it."""
+        self._settle_late()
+        check_used(self, step)
+
+    def raise_multiplier(
+        self, task_loss: Any, tau: float = 1.0, every: int = 1, loss: str = "batch"
+    ) -> Any:
+        """Raises λ by a task loss of one's own: ``λ ← λ + τ·L``.
+
+        For loops of one's own, and for a model that is trained within another one: call
+        it once for every optimizer step, after the gradient was taken. It works in
+        compiled steps; on JAX, see `stateless_raise_multiplier`. Where a
+        `MultiplierUpdate` has set a schedule, that one holds and not the arguments
+        here, and a step of `fit` whose loss has raised λ already does not raise it
+        again.
+
+        Args:
+            task_loss: L of the batch, scalar tensor; on several replicas, of each
+                one's part.
+            tau: Step size τ, from 0 to 1e30. Defaults to 1.
+            every: Calls between two updates, at least 1. Defaults to 1.
+            loss: `"batch"` or `"mean"`; see `MultiplierUpdate`. Defaults to `"batch"`.
+
+        Returns:
+            λ after it, scalar float32 tensor.
+
+        Raises:
+            ValueError: If an argument is outside the values above, or the loss is no
+                scalar.
+        """
+        schedule = check_schedule(tau, every, loss)
+        task_loss = ops.convert_to_tensor(task_loss)
+        if len(task_loss.shape) > 0:
+            raise ValueError(
+                "raise_multiplier takes the task loss of a batch, a scalar. Received: "
+                f"a tensor of shape {tuple(task_loss.shape)}. Take its mean, e.g. by "
+                "keras.ops.mean."
+            )
+        step = self._step
+        samples = 1.0 if step is None or step.samples is None else step.samples
+        again = step is not None and step.is_raised
+        if step is not None:
+            step.is_raised = True
+        whole = replicas.batch_mean(task_loss, samples)
+        return self.ascent.step(whole, schedule, again)
+
+    def stateless_raise_multiplier(
+        self, non_trainable_variables: Sequence[Any], task_loss: Any, **kwargs: Any
+    ) -> list[Any]:
+        """As `raise_multiplier`, without a side effect; for steps that JAX compiles.
+
+        Args:
+            non_trainable_variables: Values of the model's variables of this name.
+            task_loss: L of the batch, scalar tensor.
+            **kwargs: Further arguments of `raise_multiplier`.
+
+        Returns:
+            The values after it.
+        """
+        variables = self.non_trainable_variables
+        mapping = list(zip(variables, non_trainable_variables, strict=True))
+        with keras.StatelessScope(state_mapping=mapping) as scope:
+            self.raise_multiplier(task_loss, **kwargs)
+            return [scope.get_current_value(variable) for variable in variables]
+
+    def get_metrics_result(self) -> dict[str, Any]:
+        """As in `keras.Model`; of L, C and λ what was measured."""
+        self._settle_late()
+        result, step, measures = (
+            super().get_metrics_result(),
+            self._step,
+            self._measures,
+        )
+        seen = measures.has_seen() if step is None else step.is_settled
+        trained = measures.has_trained() if step is None else seen and step.training
+        if not trained:
+            for name in set(measures.names) - ({TASK_LOSS} if seen else set()):
+                del result[name]
+        return result
+
+
+def _batch_size(x: Any) -> Any:
+    first = next(each for each in keras.tree.flatten(x) if each is not None)
+    size = ops.shape(first)[0]
+    # Keras does not tell that of TensorFlow's ragged tensors.
+    return first.nrows() if size is None else size
+
+
+def _is_symbolic(inputs: Any) -> bool:
+    return any(isinstance(x, keras.KerasTensor) for x in keras.tree.flatten(inputs))
+
+
+def _check_has_loss(model: Trainer, step: Step | None) -> None:
+    if model.loss is None and step is not None and step.training:
+        raise ValueError(
+            "Least action needs a task: the model was compiled without a loss. "
+            "Received: loss=None. Pass loss=... to compile()."
+        )
