@@ -24,6 +24,7 @@ CONFORMANCE = "tests/conformance/"
 SECTIONS = {
     "tests/training/test_ways_of_feeding.py": "Data",
     "tests/training/test_ways_of_training.py": "Compiling and training",
+    "tests/training/test_ways_of_looping.py": "Loops and models of one's own",
     "tests/training/test_ways_of_watching.py": "Callbacks",
     "tests/training/test_multiplier_stress.py": "λ under stress",
     "tests/training/test_files.py": "Files",
