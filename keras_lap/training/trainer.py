@@ -249,7 +249,7 @@ class Trainer(keras.Model):
 
         Args:
             task_loss: L of the batch, scalar tensor; on several replicas, of each
-                one's part.
+                one's part, as Keras's losses return it there.
             tau: Step size τ, from 0 to 1e30. Defaults to 1.
             every: Calls between two updates, at least 1. Defaults to 1.
             loss: `"batch"` or `"mean"`; see `MultiplierUpdate`. Defaults to `"batch"`.
@@ -274,7 +274,7 @@ class Trainer(keras.Model):
         again = step is not None and step.is_raised
         if step is not None:
             step.is_raised = True
-        whole = replicas.batch_mean(task_loss, samples)
+        whole = replicas.batch_mean(replicas.own_mean(task_loss), samples)
         return self.ascent.step(whole, schedule, again)
 
     def stateless_raise_multiplier(

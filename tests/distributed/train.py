@@ -36,6 +36,8 @@ class Case:
     steps_per_fit: int = 1
     steps_per_execution: int = 1
     spoilt_sample: bool = False
+    automatic: bool = False
+    within: bool = False
 
 
 CASES = {
@@ -47,6 +49,9 @@ CASES = {
     "two-at-once": Case(steps_per_fit=STEPS, steps_per_execution=2),
     "two-at-once-plain": Case(steps_per_fit=STEPS, steps_per_execution=2, plain=True),
     "spoilt": Case(spoilt_sample=True),
+    # λ_0 is chosen, statistics are gathered, and both lie before the losses are read.
+    "automatic": Case(batch_norm=True, automatic=True),
+    "within": Case(within=True),
 }
 
 
@@ -146,21 +151,43 @@ def build_network(batch_norm):
     return keras.Model(inputs, keras.layers.Dense(4, name="head")(x), name="net")
 
 
+class Outer(keras.Model):
+    """Holds a `LeastActionModel` and raises its λ as the callback does elsewhere."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+        self.built = True
+
+    def call(self, x, training=None):
+        return self.inner(x, training=training)
+
+    def compute_loss(self, x, y, y_pred, sample_weight=None, training=True):
+        loss = super().compute_loss(x, y, y_pred, sample_weight, training)
+        if training:
+            task_loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+            self.inner.raise_multiplier(task_loss(y, y_pred), 0.5, 3, "mean")
+        return loss
+
+
 def build_model(case, rng):
     network = build_network(case.batch_norm)
+    # A start that wastes action: an automatic λ_0 switches the energy off elsewhere.
+    scale, rate = (3.0, 1e-3) if case.automatic else (1.0, 0.05)
     for variable in network.trainable_variables:
         if variable.path.endswith("kernel"):
-            variable.assign(rng.normal(size=variable.shape) / np.sqrt(WIDTH))
-    model = network
-    if not case.plain:
-        model = keras_lap.LeastActionModel(network, energy=3.0, initial_multiplier=2.0)
-    model.compile(
-        keras.optimizers.SGD(0.05, momentum=0.9),
+            kernel = scale * rng.normal(size=variable.shape) / np.sqrt(WIDTH)
+            variable.assign(kernel)
+    first = "auto" if case.automatic else 2.0
+    model = keras_lap.LeastActionModel(network, energy=3.0, initial_multiplier=first)
+    trained = network if case.plain else Outer(model) if case.within else model
+    trained.compile(
+        keras.optimizers.SGD(rate, momentum=0.9),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
         steps_per_execution=case.steps_per_execution,
     )
-    return network, model
+    return network, model, trained
 
 
 def build_data(case, rng):
@@ -177,17 +204,17 @@ def build_data(case, rng):
 def train(case, copies, path):
     """Trains and writes logs, λ on every device and final weights to `path`."""
     rng = np.random.default_rng(0)
-    network, model = build_model(case, rng)
+    network, model, trained = build_model(case, rng)
     x, y, batch = build_data(case, rng)
     saved = path.with_name(f"{path.stem}-{rank()}.keras")
-    callbacks = [keras.callbacks.ModelCheckpoint(saved)]
-    if not case.plain:
+    callbacks = [] if case.within else [keras.callbacks.ModelCheckpoint(saved)]
+    if trained is model:
         update = keras_lap.callbacks.MultiplierUpdate(tau=0.5, every=3, loss="mean")
         callbacks.append(update)
     logs, multipliers = [], []
     for start in range(0, len(x), batch * case.steps_per_fit):
         part = slice(start, start + batch * case.steps_per_fit)
-        history = model.fit(
+        history = trained.fit(
             x[part],
             y[part],
             batch_size=batch,
