@@ -20,6 +20,7 @@ from keras_lap.running_costs import Path, RunningCost
 from keras_lap.training import replicas
 from keras_lap.training.measures import TASK_LOSS, Measures, check_names
 from keras_lap.training.multiplier import MultiplierAscent
+from keras_lap.training.own_methods import FedLikeNetwork, check_network
 from keras_lap.training.step import Step, Steps
 from keras_lap.training.terms import terms_of
 from keras_lap.trajectory import Recorder
@@ -32,7 +33,7 @@ _BUILDS_LATE = keras.backend.backend() == "tensorflow"
 
 
 @keras.saving.register_keras_serializable("keras_lap")
-class LeastActionModel(keras.Model):
+class LeastActionModel(FedLikeNetwork):
     """Trains a network to solve its task while moving its data least.
 
     Each training step minimises ``C/λ + L``: the transport cost C, which is the sum
@@ -52,7 +53,9 @@ class LeastActionModel(keras.Model):
     Networks*, ECML PKDD 2020, arXiv 2009.08372.
 
     Args:
-        network: The `keras.Model` to train, in place.
+        network: The `keras.Model` to train, in place. A KerasHub task takes raw data,
+            images or strings, here as it does by itself; a network with a `train_step`
+            or `compute_loss` of its own is refused.
         energy: Exponent p > 1 of a `keras_lap.energies.DisplacementEnergy`, or any
             `keras_lap.energies.Energy`. Defaults to 2, kinetic energy.
         initial_multiplier: λ_0 > 0, from 1e-30 to 1e30. The smaller, the more the
@@ -71,8 +74,8 @@ class LeastActionModel(keras.Model):
         **kwargs: `name` and other arguments of `keras.Model`.
 
     Raises:
-        ValueError: If the network has no residual block, or an argument is outside
-            the values above.
+        ValueError: If the network has no residual block, or methods that would not be
+            used, or an argument is outside the values above.
         TypeError: If an argument has the wrong type.
 
     Examples:
@@ -96,6 +99,7 @@ class LeastActionModel(keras.Model):
         running_costs: Sequence[RunningCost] = (),
         **kwargs: Any,
     ):
+        check_network(network, LeastActionModel)
         energy = energies.get(energy)
         ascent = MultiplierAscent(initial_multiplier, max_multiplier)
         report = find_residual_blocks(network, blocks, include_projections)
