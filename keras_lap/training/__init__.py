@@ -7,6 +7,7 @@ costs to the task loss. Used by callbacks, the search of hyperparameters and use
 from keras_lap.training.measures import Measures
 from keras_lap.training.model import LeastActionModel
 from keras_lap.training.multiplier import AUTO, MultiplierAscent, check_start
+from keras_lap.training.own_methods import FedLikeNetwork
 from keras_lap.training.replicas import read
 from keras_lap.training.terms import (
     block_costs,
@@ -18,6 +19,7 @@ from keras_lap.training.terms import (
 
 __all__ = [
     "AUTO",
+    "FedLikeNetwork",
     "LeastActionModel",
     "Measures",
     "MultiplierAscent",

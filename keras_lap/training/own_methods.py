@@ -57,11 +57,11 @@ def check_network(network: Any, wrapper: type[keras.Model]) -> None:
         raise ValueError(
             f"A {wrapper.__name__} trains and predicts by methods of its own; those of "
             f"the network would not be used. Received: network={network!r}, a "
-            f"{type(network).__name__} with {', '.join(own)} of its own. If it trains a "
-            "model that it holds, wrap that one, as in keras.distillation.Distiller("
-            f"teacher, {wrapper.__name__}(student)). If the methods are yours, move them "
-            f"to a subclass of {wrapper.__name__}. To do without them, wrap the layers "
-            "alone: keras.Model(network.input, network.output)."
+            f"{type(network).__name__} with {', '.join(own)} of its own. If it trains "
+            "a model that it holds, wrap that one, as in keras.distillation.Distiller("
+            f"teacher, {wrapper.__name__}(student)). If the methods are yours, move "
+            f"them to a subclass of {wrapper.__name__}. To do without them, wrap the "
+            "layers alone: keras.Model(network.input, network.output)."
         )
 
 
