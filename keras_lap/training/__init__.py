@@ -8,6 +8,7 @@ from keras_lap.training.ascent import check_schedule
 from keras_lap.training.measures import Measures
 from keras_lap.training.model import LeastActionModel
 from keras_lap.training.multiplier import AUTO, MultiplierAscent, check_start
+from keras_lap.training.own_methods import FedLikeNetwork
 from keras_lap.training.replicas import read
 from keras_lap.training.terms import (
     block_costs,
@@ -19,6 +20,7 @@ from keras_lap.training.terms import (
 
 __all__ = [
     "AUTO",
+    "FedLikeNetwork",
     "LeastActionModel",
     "Measures",
     "MultiplierAscent",

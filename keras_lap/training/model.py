@@ -19,9 +19,8 @@ from keras_lap.running_costs import RunningCost
 from keras_lap.training import replicas
 from keras_lap.training.measures import Measures
 from keras_lap.training.multiplier import MultiplierAscent
-from keras_lap.training.step import (
-    Steps,
-)
+from keras_lap.training.own_methods import check_network
+from keras_lap.training.step import Steps
 from keras_lap.training.terms import terms_of
 from keras_lap.training.trainer import Trainer
 from keras_lap.trajectory import Recorder
@@ -48,7 +47,9 @@ class LeastActionModel(Trainer):
     Networks*, ECML PKDD 2020, arXiv 2009.08372.
 
     Args:
-        network: The `keras.Model` to train, in place.
+        network: The `keras.Model` to train, in place. A KerasHub task takes raw data,
+            images or strings, here as it does by itself; a network with a `train_step`
+            or `compute_loss` of its own is refused.
         energy: Exponent p > 1 of a `keras_lap.energies.DisplacementEnergy`, or any
             `keras_lap.energies.Energy`. Defaults to 2, kinetic energy.
         initial_multiplier: λ_0 > 0, from 1e-30 to 1e30. The smaller, the more the
@@ -67,8 +68,8 @@ class LeastActionModel(Trainer):
         **kwargs: `name` and other arguments of `keras.Model`.
 
     Raises:
-        ValueError: If the network has no residual block, or an argument is outside
-            the values above.
+        ValueError: If the network has no residual block, or methods that would not be
+            used, or an argument is outside the values above.
         TypeError: If an argument has the wrong type.
 
     Examples:
@@ -92,6 +93,7 @@ class LeastActionModel(Trainer):
         running_costs: Sequence[RunningCost] = (),
         **kwargs: Any,
     ):
+        check_network(network, LeastActionModel)
         energy = energies.get(energy)
         ascent = MultiplierAscent(initial_multiplier, max_multiplier)
         report = find_residual_blocks(network, blocks, include_projections)

@@ -13,6 +13,7 @@ from keras_lap.training import replicas
 from keras_lap.training.ascent import check_schedule
 from keras_lap.training.measures import TASK_LOSS, Measures, check_names
 from keras_lap.training.multiplier import MultiplierAscent
+from keras_lap.training.own_methods import FedLikeNetwork
 from keras_lap.training.step import (
     Step,
     Steps,
@@ -36,17 +37,15 @@ _RAISES_WITHIN = keras.backend.backend() == "jax"
 _BUILDS_LATE = keras.backend.backend() == "tensorflow"
 
 
-class Trainer(keras.Model):
+class Trainer(FedLikeNetwork):
     """A model whose training adds terms to the loss of its network's task.
 
     What a subclass sets before it trains:
 
     Attributes:
-        network: The network.
         ascent: λ.
     """
 
-    network: keras.Model
     ascent: MultiplierAscent
     _terms: tuple[Term, ...]
     _record: Recorder

@@ -15,6 +15,7 @@ from keras_lap.blocks import (
     require_blocks,
 )
 from keras_lap.energies import DisplacementEnergy
+from keras_lap.training import FedLikeNetwork
 from keras_lap.trajectory import Recorder
 
 
@@ -34,7 +35,7 @@ class Move(NamedTuple):
     after: np.ndarray
 
 
-class StateReader(keras.Model):
+class StateReader(FedLikeNetwork):
     """Runs a network on batches and reads the states around its blocks.
 
     A model, so that Keras compiles it like any other.

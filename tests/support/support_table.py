@@ -23,6 +23,7 @@ BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
 CONFORMANCE = "tests/conformance/"
 SECTIONS = {
     "tests/training/test_ways_of_feeding.py": "Data",
+    "tests/training/test_keras_hub.py": "KerasHub",
     "tests/training/test_ways_of_training.py": "Compiling and training",
     "tests/training/test_ways_of_looping.py": "Loops and models of one's own",
     "tests/training/test_ways_of_watching.py": "Callbacks",
