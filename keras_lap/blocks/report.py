@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
+import keras
+
 from keras_lap._drawing import counted, text_table
 from keras_lap.blocks.definition import Kind, Residual, between
 from keras_lap.blocks.graph import LAYER, Call, Graph
@@ -113,6 +115,17 @@ class FoundBlock:
             if call is self.call or LAYER in call.roles
         ]
         return tuple(dict.fromkeys(layers))
+
+    @cached_property
+    def variables(self) -> tuple[Any, ...]:
+        """Weights that these calls take themselves, as in the `call` of a model."""
+        given = [
+            (call.arguments.args, call.arguments.kwargs)
+            for call in self.calls
+            if call.arguments is not None
+        ]
+        flat = keras.tree.flatten(given)
+        return tuple(each for each in flat if isinstance(each, keras.Variable))
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_lap._checks import choice
@@ -75,22 +76,24 @@ class ControlCost(RunningCost):
         return _NORMS[self.norm](controls, path.time_steps)
 
 
-def _integral(
-    power: Callable[[Sequence[Any]], Any], controls: _Controls, steps: Sequence[float]
-) -> Any:
-    """``Σ dt_k · power(u_k)``; blocks without controls cost nothing."""
-    return sum(
-        (dt * power(block) for dt, block in zip(steps, controls, strict=True) if block),
-        ops.zeros((), "float32"),
-    )
+def _sums(power: Callable[[Any], Any], controls: _Controls) -> Any:
+    """``Σ_i power(u_ki)`` of each block, `(blocks,)`."""
+    # Few operations for many small weights: PyTorch runs one after the other.
+    sums = [ops.sum(power(u)) for block in controls for u in block]
+    if not sums:
+        return ops.zeros(len(controls), "float32")
+    stacked = ops.stack(sums)
+    sizes = [len(block) for block in controls]
+    owner = np.repeat(np.eye(len(controls)), sizes, axis=1)
+    return ops.sum(ops.cast(owner, stacked.dtype) * stacked, axis=1)
 
 
-def _square(block: Sequence[Any]) -> Any:
-    return sum(ops.sum(ops.square(u)) for u in block)
+def _integral(steps: Sequence[float], values: Any) -> Any:
+    return ops.sum(ops.cast(np.array(steps), values.dtype) * values)
 
 
 def _l2(controls: _Controls, steps: Sequence[float]) -> Any:
-    return 0.5 * _integral(_square, controls, steps)
+    return 0.5 * _integral(steps, _sums(ops.square, controls))
 
 
 def _h1(controls: _Controls, steps: Sequence[float]) -> Any:
@@ -104,13 +107,12 @@ def _h1(controls: _Controls, steps: Sequence[float]) -> Any:
 
 
 def _l1(controls: _Controls, steps: Sequence[float]) -> Any:
-    return _integral(
-        lambda block: sum(ops.sum(ops.abs(u)) for u in block), controls, steps
-    )
+    return _integral(steps, _sums(ops.abs, controls))
 
 
 def _group(controls: _Controls, steps: Sequence[float]) -> Any:
-    return _integral(lambda block: ops.sqrt(_square(block) + _SMALL), controls, steps)
+    own = [dt * bool(block) for dt, block in zip(steps, controls, strict=True)]
+    return _integral(own, ops.sqrt(_sums(ops.square, controls) + _SMALL))
 
 
 _NORMS = {"l2": _l2, "h1": _h1, "l1": _l1, "group": _group}

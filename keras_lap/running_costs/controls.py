@@ -43,10 +43,5 @@ def of_report(report: BlockReport) -> list[list[keras.Variable]]:
 
 def _trainable(found: FoundBlock) -> list[keras.Variable]:
     variables = [v for layer in found.layers for v in layer.trainable_variables]
-    for call in found.calls:
-        # In the `call` of a model, operations take its own variables.
-        given = call.arguments and (call.arguments.args, call.arguments.kwargs)
-        for argument in keras.tree.flatten(given):
-            if isinstance(argument, keras.Variable) and argument.trainable:
-                variables.append(argument)
+    variables += [v for v in found.variables if v.trainable]
     return list({id(variable): variable for variable in variables}.values())
