@@ -172,3 +172,37 @@ def test_costs_are_in_single_precision_whatever_the_network():
     assert [float(as_numpy(c)) for c in costs] == pytest.approx(
         [45000.0, 0.25 * 1.3**2 + 0.75 * 298.7**2], rel=1e-3
     )
+
+
+def test_two_points_with_one_control_are_steered_at_the_known_cost():
+    """``x' = w tanh x + b`` from (.5, 1.5) to (−1, 1), the states by the sum of both.
+
+    Minimised by hand, 24 steps of Euler's scheme cost .58463.
+    """
+    optimize = pytest.importorskip("scipy.optimize")
+    net = neural_ode((1,), 1, horizon=6.0, steps=24, kernel_initializer="zeros")
+    x, target = np.array([[0.5], [1.5]], "float32"), np.array([[-1.0], [1.0]])
+    hand, nothing = ByHand(net, "inside", [0.25] * 24), np.zeros((2, 1), "float32")
+    names = [name for (name,) in hand.names]
+
+    def objective(flat):
+        for name, (w, b) in zip(names, flat.reshape(24, 2), strict=True):
+            hand.weights[name] = [np.array([[w]]), np.array([b])]
+        # Twice the mean of two is their sum.
+        cost = 0.2 * hand.control("l2") + 2 * hand.tracking(x, target, np.ones(2))
+        how = (x, nothing, np.ones(2), 0.2, "l2", 2.0, target)
+        gradients = hand.gradients(*how)
+        return cost, np.concatenate([np.ravel(s) for n in names for s in gradients[n]])
+
+    start = np.random.default_rng(0).normal(size=48) * 0.3
+    found = optimize.minimize(objective, start, jac=True, options={"gtol": 1e-7})
+    assert found.fun == pytest.approx(0.58463, abs=5e-6)
+    for name in names:
+        net.get_layer(name).set_weights(hand.weights[name])
+    labels = np.array([0, 1])
+    costs = [ControlCost(0.2), TrackingCost(2.0, target)]
+    loss, gradients = loss_and_gradients(net, costs, 6.0, x, labels, task=0.0)
+    assert loss == pytest.approx(0.58463, abs=5e-6)
+    slopes = [slope for name in names for slope in map(np.ravel, gradients[name])]
+    # The difference of two weights near 1, in float32.
+    np.testing.assert_allclose(np.concatenate(slopes), 0.0, atol=2e-6)
