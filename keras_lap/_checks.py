@@ -52,6 +52,26 @@ def finite_number(argument: str, value: Any, bound: str, advice: str) -> float:
     raise refusal(argument, f"be a finite number {bound}", value, advice)
 
 
+def positive_numbers(argument: str, value: Any, advice: str) -> tuple[float, ...]:
+    """Returns `value` as floats if it is a sequence of finite numbers > 0.
+
+    Args:
+        argument: Name of the argument, for the message.
+        value: What the user passed.
+        advice: What to do instead, one sentence.
+
+    Raises:
+        ValueError: If it is empty, or not such a sequence.
+    """
+    try:
+        items = tuple(value)
+    except TypeError:
+        items = ()
+    if items and all(is_number(n) and 0 < n < math.inf for n in items):
+        return tuple(float(number) for number in items)
+    raise refusal(argument, "be a sequence of finite numbers > 0", value, advice)
+
+
 def within(argument: str, value: float, low: float, high: float, why: str) -> float:
     """Returns `value` if it lies from `low` to `high`.
 

@@ -13,7 +13,12 @@ import keras
 from keras_lap._checks import whole_number
 from keras_lap._extras import require
 from keras_lap.blocks import layers_below
-from keras_lap.training import LeastActionModel, check_schedule, read
+from keras_lap.training import (
+    LeastActionModel,
+    check_has_multiplier,
+    check_schedule,
+    read,
+)
 from keras_lap.transport import Measurement, NotFinite, TransportReport
 
 __all__ = ["MultiplierUpdate", "TransportMonitor"]
@@ -50,7 +55,8 @@ class MultiplierUpdate(keras.callbacks.Callback):
 
     Raises:
         ValueError: If an argument is outside the values above.
-            When training begins, if the training has another `MultiplierUpdate`.
+            When training begins, if the training has another `MultiplierUpdate`, or the
+            model no energy.
         TypeError: When training begins, if the model is not a `LeastActionModel`.
 
     Examples:
@@ -72,6 +78,7 @@ class MultiplierUpdate(keras.callbacks.Callback):
                 f"keras_lap.LeastActionModel. Received: a {type(model).__name__}. "
                 + _advice(model)
             )
+        check_has_multiplier(model)
         super().set_model(model)
 
     def on_train_begin(self, logs: dict | None = None) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
+
+import keras
 
 from keras_lap._drawing import counted, text_table
 from keras_lap.blocks.definition import Kind, Residual, between
@@ -94,15 +97,35 @@ class FoundBlock:
         """The name that means this block alone, which a saved model keeps."""
         return self.call.exact_name
 
-    @property
-    def layers(self) -> tuple[Any, ...]:
-        """The layers that compute its displacement: its branch, or itself."""
+    @cached_property
+    def calls(self) -> tuple[Call, ...]:
+        """The calls that compute its displacement: its branch, or itself."""
         whole = self.block.kind == "layer" or self.graph is self.call.inside
         if self.residual is None or whole:
-            return (self.call.operation,)
-        calls = [tensor.producer for tensor in between(self.residual, self.call)]
-        layers = [call.operation for call in calls if call and LAYER in call.roles]
+            return (self.call,)
+        tensors = between(self.residual, self.call)
+        return tuple(tensor.producer for tensor in tensors if tensor.producer)
+
+    @property
+    def layers(self) -> tuple[Any, ...]:
+        """The layers among these."""
+        layers = [
+            call.operation
+            for call in self.calls
+            if call is self.call or LAYER in call.roles
+        ]
         return tuple(dict.fromkeys(layers))
+
+    @cached_property
+    def variables(self) -> tuple[Any, ...]:
+        """Weights that these calls take themselves, as in the `call` of a model."""
+        given = [
+            (call.arguments.args, call.arguments.kwargs)
+            for call in self.calls
+            if call.arguments is not None
+        ]
+        flat = keras.tree.flatten(given)
+        return tuple(each for each in flat if isinstance(each, keras.Variable))
 
 
 @dataclass(frozen=True, eq=False, repr=False)

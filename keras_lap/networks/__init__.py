@@ -1,13 +1,15 @@
-"""The residual networks of the paper, as Functional models that return logits.
+"""The residual networks of the papers, as Functional models that return logits.
 
-In go the shape of the images, the number of classes and the options below, out comes a
-`keras.Model` that is not compiled. Used by studies, tutorials and whoever trains.
+`neural_ode` is the Euler scheme of an ODE over a horizon, and `continue_from` takes one
+to another horizon. Of all others: in go the shape of the images, the number of classes
+and the options below, out comes a `keras.Model` that is not compiled. Used by studies,
+tutorials and whoever trains.
 
-The layers follow the code of Karkar, Ayed, de Bezenac and Gallinari, "A Principle of
+Their layers follow the code of Karkar, Ayed, de Bezenac and Gallinari, "A Principle of
 Least Action for the Training of Neural Networks", 2020, arXiv:2009.08372. Every
 residual merge is one `keras.layers.Add`, named `..._add`. Images are channels-last.
 
-The options that all networks share:
+The options that these networks share:
 
 * `batch_norm`: whether to normalise. A convolution or dense layer has a bias exactly
   where no batch normalisation directly follows it.
@@ -18,6 +20,8 @@ The options that all networks share:
 * `name`: the name of the model.
 """
 
+from keras_lap.networks.continuation import continue_from
+from keras_lap.networks.neural_ode import neural_ode
 from keras_lap.networks.pre_activation import (
     avgpool_resnet,
     one_representation_resnet,
@@ -29,6 +33,8 @@ from keras_lap.networks.resnext import resnext29, resnext50
 
 __all__ = [
     "avgpool_resnet",
+    "continue_from",
+    "neural_ode",
     "one_representation_resnet",
     "resnet",
     "resnet9",

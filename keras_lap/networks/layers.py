@@ -40,7 +40,7 @@ class Layers:
         """Returns what is common to convolution and dense layers."""
         return {
             "name": name,
-            "kernel_initializer": _own_initializer(self.kernel_initializer, name),
+            "kernel_initializer": own_initializer(self.kernel_initializer, name),
             "use_bias": not (normalized and self.batch_norm),
         }
 
@@ -184,7 +184,7 @@ class Layers:
         return self.dense(x, num_classes, "logits")
 
 
-def _own_initializer(initializer: Any, layer_name: str) -> Any:
+def own_initializer(initializer: Any, layer_name: str) -> Any:
     """Returns an initializer that draws other values than those of other layers.
 
     Keras does not copy an initializer, and one instance, seeded or not, draws the same

@@ -12,6 +12,7 @@ from keras_lap.training.own_methods import FedLikeNetwork
 from keras_lap.training.replicas import read
 from keras_lap.training.terms import (
     block_costs,
+    check_has_multiplier,
     energy_term,
     total_cost,
     transport_cost,
@@ -25,6 +26,7 @@ __all__ = [
     "Measures",
     "MultiplierAscent",
     "block_costs",
+    "check_has_multiplier",
     "check_schedule",
     "check_start",
     "energy_term",

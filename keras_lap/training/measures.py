@@ -109,7 +109,9 @@ class Measures(keras.metrics.Metric):
     def block_costs(self) -> np.ndarray | None:
         """The mean part of every block, `(blocks,)`; None if nothing was counted."""
         sums, counted = replicas.read(self.sums), 2 * len(self.names)
-        return sums[counted + 1 :] / sums[counted] if sums[counted] else None
+        if not self._blocks or not sums[counted]:
+            return None
+        return sums[counted + 1 :] / sums[counted]
 
 
 def check_names(metrics: Iterable[Any], names: Sequence[str]) -> None:

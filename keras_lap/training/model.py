@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,13 +10,14 @@ import keras
 import numpy as np
 
 from keras_lap import energies
+from keras_lap._checks import is_number
 from keras_lap.blocks import (
     BlockReport,
     ResidualBlock,
     Selection,
     find_residual_blocks,
 )
-from keras_lap.running_costs import RunningCost
+from keras_lap.running_costs import Path, RunningCost
 from keras_lap.training import replicas
 from keras_lap.training.measures import Measures
 from keras_lap.training.multiplier import MultiplierAscent
@@ -51,7 +53,8 @@ class LeastActionModel(Trainer):
             images or strings, here as it does by itself; a network with a `train_step`
             or `compute_loss` of its own is refused.
         energy: Exponent p > 1 of a `keras_lap.energies.DisplacementEnergy`, or any
-            `keras_lap.energies.Energy`. Defaults to 2, kinetic energy.
+            `keras_lap.energies.Energy`. None leaves C/λ out, and trains by running
+            costs alone. Defaults to 2, kinetic energy.
         initial_multiplier: λ_0 > 0, from 1e-30 to 1e30. The smaller, the more the
             energy weighs. Or `"auto"`: the first training step chooses, and switches
             the energy off where the network starts frugal; see
@@ -65,6 +68,9 @@ class LeastActionModel(Trainer):
         running_costs: Further terms of the objective, each a
             `keras_lap.running_costs.RunningCost`; λ has no part in them, and the logs
             hold each by its name. Defaults to none.
+        horizon: What time the blocks stand for, in the integrals of running costs: a
+            number T > 0 that they share alike, or a list of the step of each. λ has
+            no part in it. Defaults to None, a step of 1 for each block.
         **kwargs: `name` and other arguments of `keras.Model`.
 
     Raises:
@@ -85,19 +91,23 @@ class LeastActionModel(Trainer):
     def __init__(
         self,
         network: keras.Model,
-        energy: float | energies.Energy = 2.0,
+        energy: float | energies.Energy | None = 2.0,
         initial_multiplier: float | str = 1.0,
         blocks: Selection = "auto",
         include_projections: bool = False,
         max_multiplier: float | None = None,
         running_costs: Sequence[RunningCost] = (),
+        horizon: float | Sequence[float] | None = None,
         **kwargs: Any,
     ):
         check_network(network, LeastActionModel)
-        energy = energies.get(energy)
+        energy = None if energy is None else energies.get(energy)
         ascent = MultiplierAscent(initial_multiplier, max_multiplier)
         report = find_residual_blocks(network, blocks, include_projections)
-        terms = terms_of(energy, ascent, running_costs, report)
+        horizon = horizon if is_number(horizon) or horizon is None else [*horizon]
+        path = Path(None, network, report=report, horizon=horizon)
+        path.time_steps  # noqa: B018
+        terms = terms_of(energy, ascent, running_costs, copy.copy(path))
         # The network converts its inputs itself: cast here as well, they would reach
         # it in lower precision than without us.
         # Its precision also decides whether Keras scales the loss.
@@ -107,10 +117,12 @@ class LeastActionModel(Trainer):
         self.ascent = ascent
         self.energy = energy
         self.running_costs = tuple(running_costs)
+        self.horizon = horizon
         self.include_projections = include_projections
         self._selects_all = isinstance(blocks, str)
         self._report = report
         self._terms = terms
+        self._path = path
         wanted = dict.fromkeys(each for term in terms for each in term.wanted)
         self._record = Recorder(network, report, tuple(wanted))
         self._steps = Steps()
@@ -197,6 +209,7 @@ class LeastActionModel(Trainer):
             "include_projections": self.include_projections,
             "max_multiplier": self.ascent.max_multiplier,
             "running_costs": [serialize(cost) for cost in self.running_costs],
+            "horizon": self.horizon,
         }
 
     @classmethod
@@ -207,7 +220,9 @@ class LeastActionModel(Trainer):
         network = keras.saving.deserialize_keras_object(
             config["network"], custom_objects=custom_objects
         )
-        energy = energies.deserialize("energy", config["energy"], custom_objects)
+        energy = config["energy"] and energies.deserialize(
+            "energy", config["energy"], custom_objects
+        )
         costs = [
             energies.deserialize("running cost", cost, custom_objects)
             for cost in config.get("running_costs", ())

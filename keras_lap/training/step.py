@@ -12,7 +12,7 @@ import contextlib
 import functools
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from keras_lap.running_costs import Path
@@ -47,7 +47,7 @@ class Pass:
         """Prices what needs the targets, and anew what the weights of samples weigh."""
         if self.path is None:
             return  # the same loss was asked for before
-        path = replace(self.path, y=y, sample_weight=sample_weight)
+        path = self.path.given(y, sample_weight)
         self.path = None  # whose states nobody needs any more
         for index, term in enumerate(terms):
             earlier = self.prices[index]

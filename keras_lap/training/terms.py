@@ -16,7 +16,7 @@ from typing import Any
 
 from keras import ops
 
-from keras_lap.blocks import BlockReport, require_blocks
+from keras_lap.blocks import require_blocks
 from keras_lap.energies import Energy, scalar
 from keras_lap.running_costs import Path, RunningCost
 from keras_lap.training import replicas
@@ -153,24 +153,70 @@ def add_up(prices: Sequence[Price]) -> Price:
 
 
 def terms_of(
-    energy: Energy,
+    energy: Energy | None,
     ascent: MultiplierAscent,
     running_costs: Sequence[RunningCost],
-    report: BlockReport,
+    path: Path,
 ) -> tuple[Term, ...]:
     """The terms of a model's objective.
 
     Args:
-        energy: What a displacement costs.
+        energy: What a displacement costs; None for no such term.
         ascent: λ.
         running_costs: What is added besides.
-        report: The blocks of the network.
+        path: Of the network, before any pass.
 
     Raises:
         TypeError: If `running_costs` holds something else.
-        ValueError: If a cost wants what is never recorded, two terms are logged under
-            one name, or a term has nothing to measure.
+        ValueError: If there is no term, a cost wants what is never recorded or cannot
+            be computed, two terms are logged under one name, or a term has nothing to
+            measure.
     """
+    _check_costs(running_costs)
+    if energy is None and not running_costs:
+        raise ValueError(
+            "There is nothing to train by besides the task. Received: energy=None and "
+            "no running costs. Pass energy=2.0, or running_costs=[...] with a "
+            "keras_lap.running_costs.RunningCost."
+        )
+    terms: list[Term] = [WeightedCost(cost) for cost in running_costs]
+    if energy is not None:
+        terms.insert(0, EnergyOverMultiplier(energy, ascent, len(path.report)))
+    for term in terms:
+        if term.wanted:
+            require_blocks(path.report, term.purpose)
+    for cost in running_costs:
+        cost.check(path)
+    names = [name for term in terms for name in (*term.means, *term.lasts)]
+    for name, times in Counter(["loss", "task_loss", *names]).items():
+        if times > 1:
+            raise ValueError(
+                "Every running cost needs a name of its own in the logs. Received: "
+                f"running_costs={running_costs!r}, where {name!r} is taken twice or is "
+                "a name of the model's own. Leave one out, or give its class another "
+                "`name`."
+            )
+    return tuple(terms)
+
+
+def check_has_multiplier(model: Any) -> None:
+    """Refuses to raise the λ of a model whose objective has none.
+
+    Args:
+        model: A `LeastActionModel`.
+
+    Raises:
+        ValueError: If it was made with ``energy=None``.
+    """
+    if model.energy is None:
+        raise ValueError(
+            f"The model {model.name!r} has no multiplier to raise: it was made with "
+            "energy=None and trains by running costs alone. Leave MultiplierUpdate out "
+            "of callbacks=[...], or give the model an energy, e.g. energy=2.0."
+        )
+
+
+def _check_costs(running_costs: Any) -> None:
     listed = isinstance(running_costs, list | tuple)
     for cost in running_costs if listed else [running_costs]:
         if not listed or not isinstance(cost, RunningCost):
@@ -184,21 +230,6 @@ def terms_of(
                 f"wanted of {cost!r} must list some of {', '.join(map(repr, WANTED))}. "
                 f"Received: wanted={cost.wanted!r}. Write e.g. wanted = ('states',)."
             )
-    costs = [WeightedCost(cost) for cost in running_costs]
-    terms = (EnergyOverMultiplier(energy, ascent, len(report)), *costs)
-    for term in terms:
-        if term.wanted:
-            require_blocks(report, term.purpose)
-    names = [name for term in terms for name in (*term.means, *term.lasts)]
-    for name, times in Counter(["loss", "task_loss", *names]).items():
-        if times > 1:
-            raise ValueError(
-                "Every running cost needs a name of its own in the logs. Received: "
-                f"running_costs={running_costs!r}, where {name!r} is taken twice or is "
-                "a name of the model's own. Leave one out, or give its class another "
-                "`name`."
-            )
-    return terms
 
 
 def block_costs(displacements: Iterable[Any], energy: Energy) -> Any:

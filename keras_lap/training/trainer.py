@@ -24,7 +24,7 @@ from keras_lap.training.step import (
     recording,
     with_energy,
 )
-from keras_lap.training.terms import Term
+from keras_lap.training.terms import Term, check_has_multiplier
 from keras_lap.trajectory import Recorder
 
 # PyTorch's backward pass reads λ where torch.compile finds it, so λ must not change in
@@ -49,6 +49,7 @@ class Trainer(FedLikeNetwork):
     ascent: MultiplierAscent
     _terms: tuple[Term, ...]
     _record: Recorder
+    _path: Path
     _steps: Steps
     _measures: Measures
 
@@ -110,7 +111,7 @@ class Trainer(FedLikeNetwork):
             return self.network(inputs, training=training)
         with recording.on():
             trajectory = self._record(inputs, training=training)
-        path = Path(trajectory, self.network, inputs)
+        path = self._path.seen(trajectory, inputs)
         one = look(self._terms, path, _batch_size(inputs))
         if step is not None:
             step.begin(one)
@@ -257,9 +258,10 @@ class Trainer(FedLikeNetwork):
             λ after it, scalar float32 tensor.
 
         Raises:
-            ValueError: If an argument is outside the values above, or the loss is no
-                scalar.
+            ValueError: If an argument is outside the values above, the loss is no
+                scalar, or the model has no energy.
         """
+        check_has_multiplier(self)
         schedule = check_schedule(tau, every, loss)
         task_loss = ops.convert_to_tensor(task_loss)
         if len(task_loss.shape) > 0:

@@ -1,68 +1,14 @@
-"""Running costs: what the way of the data costs, besides the energy of its steps.
-
-An energy sees one displacement at a time; a running cost sees the whole path: all
-states, all displacements, the targets, the network with its weights.
-`LeastActionModel(..., running_costs=[...])` adds ``weight · cost`` to the objective; λ
-has no part in it.
-"""
+"""`RunningCost`: base class of what a path costs."""
 
 from __future__ import annotations
 
 import abc
 import re
-from dataclasses import dataclass
 from typing import Any
-
-import keras
 
 from keras_lap._checks import finite_number
 from keras_lap.energies import Configured
-from keras_lap.trajectory import Trajectory
-
-__all__ = ["Path", "RunningCost"]
-
-
-@dataclass(frozen=True)
-class Path:
-    """What one training step saw of a network, for running costs to read.
-
-    Attributes:
-        trajectory: What one pass recorded; its `outputs` are those of the network.
-        network: The network, whose `trainable_variables` a cost on weights reads.
-        x: Inputs of the batch. These three are what `compute_loss` gets, which may be
-            arrays: work on them with `keras.ops`.
-        y: Its targets.
-        sample_weight: Weights of its samples, or None.
-    """
-
-    trajectory: Trajectory
-    network: keras.Model
-    x: Any = None
-    y: Any = None
-    sample_weight: Any = None
-
-    @property
-    def states(self) -> list[tuple[Any, Any]]:
-        """``(x_k, x_{k+1})`` of each block, `(batch, ...)`, in at least float32.
-
-        A layer in a call that cannot be looked into has one pair for each time it runs.
-        """
-        return [pair for pairs in self._recorded("states") for pair in pairs]
-
-    @property
-    def displacements(self) -> list[Any]:
-        """``x_{k+1} − x_k`` of each block, `(batch, ...)`; repeated as `states` are."""
-        return self._recorded("displacements")
-
-    def _recorded(self, name: str) -> list[Any]:
-        values = getattr(self.trajectory, name)
-        if values is None:
-            raise ValueError(
-                f"The {name} of this path were not recorded: what no running cost "
-                f"wants is left out. Write wanted = ({name!r},) in the class that "
-                "reads them."
-            )
-        return values
+from keras_lap.running_costs.path import Path
 
 
 class RunningCost(Configured, abc.ABC):
@@ -79,7 +25,8 @@ class RunningCost(Configured, abc.ABC):
 
     Attributes:
         wanted: What it reads: `"displacements"`, `"states"`, both or neither.
-        needs_target: Whether it reads `path.y` or `path.sample_weight`.
+        needs_target: Whether it reads the path's `y` or `sample_weight`, so that it is
+            priced with the loss and not with the pass of the network.
         name: Under which it is logged: the name of the class in lower case, as
             `speed_cost` of a class `SpeedCost`.
 
@@ -113,6 +60,16 @@ class RunningCost(Configured, abc.ABC):
 
         Returns:
             A scalar tensor.
+        """
+
+    def check(self, path: Path) -> None:
+        """Refuses a network that has no such cost, when a model is made.
+
+        Args:
+            path: One without a trajectory: its network, blocks, controls and steps.
+
+        Raises:
+            ValueError: If the cost cannot be computed; by default never.
         """
 
     @property
