@@ -104,9 +104,8 @@ class LeastActionModel(Trainer):
         energy = None if energy is None else energies.get(energy)
         ascent = MultiplierAscent(initial_multiplier, max_multiplier)
         report = find_residual_blocks(network, blocks, include_projections)
-        horizon = horizon if is_number(horizon) or horizon is None else [*horizon]
         path = Path(None, network, report=report, horizon=horizon)
-        path.time_steps  # noqa: B018
+        steps = list(path.time_steps)
         terms = terms_of(energy, ascent, running_costs, copy.copy(path))
         # The network converts its inputs itself: cast here as well, they would reach
         # it in lower precision than without us.
@@ -117,7 +116,7 @@ class LeastActionModel(Trainer):
         self.ascent = ascent
         self.energy = energy
         self.running_costs = tuple(running_costs)
-        self.horizon = horizon
+        self.horizon = horizon if horizon is None or is_number(horizon) else steps
         self.include_projections = include_projections
         self._selects_all = isinstance(blocks, str)
         self._report = report
