@@ -8,6 +8,7 @@ measure, cut or draw blocks; `Call`, `Graph`, `Tensor` and `View` are for record
 from keras_lap.blocks.find import find_residual_blocks
 from keras_lap.blocks.graph import Call, Graph, Tensor
 from keras_lap.blocks.picture import plot_blocks
+from keras_lap.blocks.reading import has_mask, take_handed_on
 from keras_lap.blocks.report import (
     BlockReport,
     FoundBlock,
@@ -30,9 +31,11 @@ __all__ = [
     "Tensor",
     "View",
     "find_residual_blocks",
+    "has_mask",
     "layers_below",
     "plot_blocks",
     "require_blocks",
+    "take_handed_on",
     "view",
     "why_hidden",
 ]

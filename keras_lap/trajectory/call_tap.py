@@ -17,7 +17,7 @@ from typing import Any
 
 import keras
 
-from keras_lap.blocks import Call, View, layers_below
+from keras_lap.blocks import Call, View, layers_below, take_handed_on
 from keras_lap.trajectory.plan import Plan
 
 
@@ -44,6 +44,7 @@ class CallTap(keras.Operation):
     ):
         super().__init__(name=f"{layer.name}.tap{use + 1}")
         self.layer = layer
+        take_handed_on(self, layer)
         self._plans = plans
         self.views = defaultdict(list)
         for plan in own:
