@@ -81,9 +81,10 @@ def take_handed_on(operation: keras.Operation, layer: Any) -> None:
     setattr(operation, _HANDED_ON, handed_on_arguments(layer))
 
 
-def has_mask(tensor: Tensor) -> bool:
-    """Whether a tensor of a graph carries a mask of Keras."""
-    return getattr(tensor.symbol, "_keras_mask", None) is not None
+def mask_rank(tensor: Tensor) -> int:
+    """How many axes the mask has that Keras keeps with a tensor; 0 if there is none."""
+    mask = getattr(tensor.symbol, "_keras_mask", None)
+    return 0 if mask is None else len(mask.shape)
 
 
 def _build_arguments(model: keras.Model, dtype: str) -> tuple[tuple, dict] | None:

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_lap.trajectory import at_least_float32
+from keras_lap.trajectory import at_least_float32, fits
 
 
 def position_weights(
@@ -80,19 +80,6 @@ def _fitted(weights: Any, like: Any) -> Any:
 
 def _over_samples(weights: Any) -> Any:
     return ops.mean(weights, axis=tuple(range(1, len(weights.shape))))
-
-
-def fits(weights: Any, like: Any) -> bool:
-    """Whether the axes of a mask or of weights are the first axes of a state.
-
-    Its last axis is one of features, which no mask leaves out, unless it has no other
-    than that of the batch. Sizes that are not known yet are taken to agree.
-    """
-    own, other = tuple(weights.shape), tuple(like.shape)
-    if len(own) > 1 and len(own) >= len(other):
-        return False
-    pairs = zip(own, other, strict=False)
-    return all(None in pair or pair[0] == pair[1] for pair in pairs)
 
 
 def expanded(weights: Any, rank: int) -> Any:

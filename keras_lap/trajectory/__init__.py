@@ -1,10 +1,12 @@
 """How the data move through a network, in one pass.
 
 In go a network and the `BlockReport` of its blocks, out comes a `Trajectory`: the
-network's outputs, and the displacements or states of these blocks, as is wanted. Used
-by training, which prices it, and by transport, which measures it.
+network's outputs, and the displacements or states of these blocks, with the masks of
+their positions, as is wanted. Used by training, which prices it, and by transport,
+which measures it.
 """
 
+from keras_lap.trajectory.masks import fits
 from keras_lap.trajectory.plan import WANTED, at_least_float32
 from keras_lap.trajectory.recorder import DisplacementRecorder, Recorder, Trajectory
 
@@ -14,4 +16,5 @@ __all__ = [
     "Recorder",
     "Trajectory",
     "at_least_float32",
+    "fits",
 ]

@@ -40,7 +40,7 @@ def gradient(function, x):
         with tf.GradientTape() as tape:
             tape.watch(x)
             y = function(x)
-        return tape.gradient(y, x).numpy()
+        return tf.convert_to_tensor(tape.gradient(y, x)).numpy()
     import torch
 
     x = torch.tensor(x, requires_grad=True)
