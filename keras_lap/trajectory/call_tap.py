@@ -164,10 +164,27 @@ def _look(view: View, args: tuple, kwargs: dict, result: Any) -> Any:
         return keras.tree.flatten(result)[view.result]
     value: Any = (args, kwargs)
     if view.path is None:
-        return keras.tree.flatten(value)[0]
+        return _first_state(view.layer, args, kwargs, result)
     for key in view.path:
         value = value[key]
     return value
+
+
+def _first_state(layer: Any, args: tuple, kwargs: dict, result: Any) -> Any:
+    """The state that a layer moves, if its first argument tells."""
+    first = keras.tree.flatten([*args, *kwargs.values()][0])
+    if len(first) == 1:
+        return first[0]
+    shape = keras.tree.flatten(result)[0].shape
+    able = [each for each in first if tuple(each.shape) == tuple(shape)]
+    if len(able) == 1:
+        return able[0]
+    raise ValueError(
+        f"blocks names {layer.name!r}, which is called where nobody can look, with "
+        f"{len(able)} tensors of the shape of its output: which of them is its state is "
+        "not known. Pass the state alone as the first argument of the layer, or name "
+        "the layer around it."
+    )
 
 
 def _run(tap: Any, call: Callable[..., Any], args: tuple, kwargs: dict) -> Any:
