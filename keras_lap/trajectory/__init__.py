@@ -9,6 +9,12 @@ which measures it.
 from keras_lap.trajectory.masks import fits
 from keras_lap.trajectory.plan import WANTED, at_least_float32
 from keras_lap.trajectory.recorder import DisplacementRecorder, Recorder, Trajectory
+from keras_lap.trajectory.statistics import (
+    batch_statistics,
+    has_moving_statistics,
+    recalibrate,
+    recalibrated,
+)
 
 __all__ = [
     "WANTED",
@@ -16,5 +22,9 @@ __all__ = [
     "Recorder",
     "Trajectory",
     "at_least_float32",
+    "batch_statistics",
     "fits",
+    "has_moving_statistics",
+    "recalibrate",
+    "recalibrated",
 ]

@@ -181,9 +181,9 @@ def _first_state(layer: Any, args: tuple, kwargs: dict, result: Any) -> Any:
         return able[0]
     raise ValueError(
         f"blocks names {layer.name!r}, which is called where nobody can look, with "
-        f"{len(able)} tensors of the shape of its output: which of them is its state is "
-        "not known. Pass the state alone as the first argument of the layer, or name "
-        "the layer around it."
+        f"{len(able)} tensors of the shape of its output: which of them is its state "
+        "is not known. Pass the state alone as the first argument of the layer, or "
+        "name the layer around it."
     )
 
 
