@@ -57,7 +57,7 @@ def recalibrate(network: keras.Layer, batches: Iterable[Any]) -> None:
         norm.momentum = 1 - 1 / calls[id(norm)]
         if calls[id(norm)] == 1:
             for variable in (norm.moving_mean, norm.moving_variance):
-                variable.assign(keras.ops.zeros_like(variable))
+                variable.assign(keras.ops.zeros(variable.shape))
 
     batch = None
     try:
