@@ -54,7 +54,7 @@ test-distributed: $(DISTRIBUTED_VENV)/.test
 
 # What reads and trains networks, on the next release of Keras: keras>=3.15 is open, and
 # two files know private names. A failure there says which of them is gone.
-NIGHTLY := tests/test_private_names.py tests/test_energies.py tests/blocks \
+NIGHTLY := tests/test_private_names.py tests/energies tests/blocks \
   tests/trajectory tests/training/test_closed_form.py tests/training/test_model.py \
   tests/training/test_reference.py tests/training/test_terms.py
 test-nightly: $(DISTRIBUTED_VENV)/.test

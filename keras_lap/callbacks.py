@@ -176,6 +176,11 @@ class TransportMonitor(keras.callbacks.Callback):
       with. A `LeastActionModel` counts them in its training step, at no extra pass;
       other models do not have them.
 
+    The first two groups are measured as in inference, under the moving statistics of
+    batch normalisation; the costs of the third, and the `transport_cost` of the logs,
+    under the statistics of each batch. While the moving ones have not settled, they may
+    differ by powers of ten; see `keras_lap.transport.analyze`, which warns of that too.
+
     Epochs that are not measured, and those with states that are not finite, have NaN
     for the first two groups. Callbacks that read the logs, such as
     `keras.callbacks.CSVLogger`, `TensorBoard` and `EarlyStopping`, come after this one

@@ -73,6 +73,27 @@ def has_remat_mode():
     return inside._remat_mode and keras.layers.Dense(2)._remat_mode is None
 
 
+def has_keras_mask():
+    tokens = keras.Input((3,), dtype="int32")
+    result = keras.layers.Embedding(5, 2, mask_zero=True)(tokens)
+    return result._keras_mask.shape == (None, 3)
+
+
+def has_call_context_args():
+    class Other(keras.Operation):
+        _call_context_args = keras.layers.Dense(2)._call_context_args
+
+        def call(self, x, training=None):
+            return x * (2.0 if training else 1.0)
+
+        def compute_output_spec(self, x, training=None):
+            return keras.KerasTensor(x.shape)
+
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, Other()(inputs, training=False))
+    return float(model(keras.ops.ones((1, 3)), training=True)[0, 0]) == 2.0
+
+
 def has_call_on_the_instance():
     layer = keras.layers.Dense(2)
     vars(layer)["call"] = lambda x: "seen"

@@ -6,8 +6,9 @@ measure, cut or draw blocks; `Call`, `Graph`, `Tensor` and `View` are for record
 """
 
 from keras_lap.blocks.find import find_residual_blocks
-from keras_lap.blocks.graph import Call, Graph, Tensor
+from keras_lap.blocks.graph import SUM, Call, Graph, Tensor, every_call, used
 from keras_lap.blocks.picture import plot_blocks
+from keras_lap.blocks.reading import mask_rank, take_handed_on
 from keras_lap.blocks.report import (
     BlockReport,
     FoundBlock,
@@ -16,10 +17,11 @@ from keras_lap.blocks.report import (
     require_blocks,
 )
 from keras_lap.blocks.selection import Selection
-from keras_lap.blocks.tracing import layers_below
+from keras_lap.blocks.tracing import layers_below, measure
 from keras_lap.blocks.views import View, view, why_hidden
 
 __all__ = [
+    "SUM",
     "BlockReport",
     "Call",
     "FoundBlock",
@@ -29,10 +31,15 @@ __all__ = [
     "Skipped",
     "Tensor",
     "View",
+    "every_call",
     "find_residual_blocks",
     "layers_below",
+    "mask_rank",
+    "measure",
     "plot_blocks",
     "require_blocks",
+    "take_handed_on",
+    "used",
     "view",
     "why_hidden",
 ]

@@ -6,7 +6,7 @@ cannot be looked into says why, and lists the layers below it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import keras
@@ -24,6 +24,9 @@ from keras_lap.blocks.tracing import (
 )
 
 _STRUCTURE = "its call returned another structure than before"
+# The arguments that a Functional model hands to what has them by this name, in the
+# place of those it was given when the model was built.
+_HANDED_ON = "_call_context_args"
 _NO_SHAPE = "no shape of its inputs is known"
 
 
@@ -61,6 +64,27 @@ def _trace_root(model: keras.Model) -> Traced:
         if traced.graph is not None:
             break
     return traced
+
+
+def handed_on_arguments(layer: Any) -> Collection[str]:
+    """The arguments that a model which is a graph hands on to a layer: `training`."""
+    return getattr(layer, _HANDED_ON, ())
+
+
+def take_handed_on(operation: keras.Operation, layer: Any) -> None:
+    """Lets a model hand to an operation what it would hand to a layer.
+
+    Args:
+        operation: What is called in the place of the layer, and is none itself.
+        layer: The layer.
+    """
+    setattr(operation, _HANDED_ON, handed_on_arguments(layer))
+
+
+def mask_rank(tensor: Tensor) -> int:
+    """How many axes the mask has that Keras keeps with a tensor; 0 if there is none."""
+    mask = getattr(tensor.symbol, "_keras_mask", None)
+    return 0 if mask is None else len(mask.shape)
 
 
 def _build_arguments(model: keras.Model, dtype: str) -> tuple[tuple, dict] | None:
@@ -119,7 +143,11 @@ def _trace(
 ) -> Traced:
     """Runs a layer's call: as it is, then on measured sizes, then with ones as well."""
     symbols = {id(tensor.symbol): tensor.symbol for tensor in call.inputs}
-    arguments = call.arguments.fill_in(symbols)
+    args, kwargs = call.arguments.fill_in(symbols)
+    if not call.in_call:  # the model hands on its own in the place of these
+        handed_on = handed_on_arguments(call.operation)
+        kwargs = {name: kwargs[name] for name in kwargs if name not in handed_on}
+    arguments = args, kwargs
     first = _fitting(call, trace_call(call.operation, arguments, path, unknown))
     if first.graph is not None:
         return first

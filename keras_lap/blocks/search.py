@@ -30,6 +30,7 @@ from keras_lap.blocks.report import (
     ResidualBlock,
     Skipped,
 )
+from keras_lap.blocks.state import moved_input
 from keras_lap.blocks.views import why_hidden
 
 Found = tuple[list[FoundBlock], list[Skipped]]
@@ -37,6 +38,12 @@ Found = tuple[list[FoundBlock], list[Skipped]]
 IS_SUM = "it is a sum, and no state reaches it past a branch"
 CHANGES_SHAPE = (
     "its input has shape {} and its output {}, so nothing is moved between them"
+)
+
+SEVERAL_STATES = (
+    "several of its inputs have the shape {} of its output, and none of them is what "
+    "the others are computed from, so its state is not known; one that is given alone "
+    "as the first argument is taken for it"
 )
 
 
@@ -64,7 +71,9 @@ def whole(graph: Graph, call: Call) -> FoundBlock | Skipped:
     """A call as a block: displacement = output − input; or why it cannot be one."""
     if SUM in call.roles:
         return Skipped(call.name, IS_SUM)
-    before, after = call.inputs[0], call.outputs[0]
+    before, after = moved_input(call), call.outputs[0]
+    if before is None:
+        return Skipped(call.name, SEVERAL_STATES.format(after.shape))
     if before.shape != after.shape:
         return Skipped(call.name, CHANGES_SHAPE.format(before.shape, after.shape))
     return _seen(graph, call, Residual("layer", before, before, after), "")

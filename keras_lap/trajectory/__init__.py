@@ -1,12 +1,20 @@
 """How the data move through a network, in one pass.
 
 In go a network and the `BlockReport` of its blocks, out comes a `Trajectory`: the
-network's outputs, and the displacements or states of these blocks, as is wanted. Used
-by training, which prices it, and by transport, which measures it.
+network's outputs, and the displacements or states of these blocks, with the masks of
+their positions, as is wanted. Used by training, which prices it, and by transport,
+which measures it.
 """
 
+from keras_lap.trajectory.masks import fits
 from keras_lap.trajectory.plan import WANTED, at_least_float32
 from keras_lap.trajectory.recorder import DisplacementRecorder, Recorder, Trajectory
+from keras_lap.trajectory.statistics import (
+    batch_statistics,
+    has_moving_statistics,
+    recalibrate,
+    recalibrated,
+)
 
 __all__ = [
     "WANTED",
@@ -14,4 +22,9 @@ __all__ = [
     "Recorder",
     "Trajectory",
     "at_least_float32",
+    "batch_statistics",
+    "fits",
+    "has_moving_statistics",
+    "recalibrate",
+    "recalibrated",
 ]

@@ -17,8 +17,8 @@ from typing import Any
 
 import keras
 
-from keras_lap.blocks import Call, View, layers_below
-from keras_lap.trajectory.plan import Plan
+from keras_lap.blocks import Call, View, layers_below, take_handed_on
+from keras_lap.trajectory.plan import Look
 
 
 class CallTap(keras.Operation):
@@ -26,8 +26,8 @@ class CallTap(keras.Operation):
 
     Args:
         layer: A layer that was looked into, or that calls layers which were asked for.
-        plans: What is to be seen, of blocks inside its call at any depth.
-        own: Those of them whose states lie in the graph of the call itself.
+        plans: What is to be seen inside its call at any depth, of blocks and masks.
+        own: Those of them whose tensors lie in the graph of the call itself.
         within: The others, by the calls in that graph that hold them.
         taps: What to run in the place of these calls; see `model_tap.tap`.
         use: Which call of `layer` this is in the one around it.
@@ -36,14 +36,15 @@ class CallTap(keras.Operation):
     def __init__(
         self,
         layer: keras.Layer,
-        plans: Sequence[Plan],
-        own: Sequence[Plan],
-        within: Mapping[Call, Sequence[Plan]],
+        plans: Sequence[Look],
+        own: Sequence[Look],
+        within: Mapping[Call, Sequence[Look]],
         taps: Mapping[Call, Any],
         use: int,
     ):
         super().__init__(name=f"{layer.name}.tap{use + 1}")
         self.layer = layer
+        take_handed_on(self, layer)
         self._plans = plans
         self.views = defaultdict(list)
         for plan in own:
@@ -90,8 +91,9 @@ class _Recording:
     def __init__(self, tap: CallTap):
         self._tap = tap
         self._counts: Counter[int] = Counter()
-        self._values: dict[tuple[Plan, int], list[Any]] = defaultdict(list)
-        self._inner: dict[Plan, list[list[Any]]] = {}
+        self._values: dict[tuple[Look, int], list[Any]] = defaultdict(list)
+        self._inner: dict[Look, list[list[Any]]] = {}
+        self._late: list[tuple[Look, int, Any]] = []
 
     def watches(self, layer: keras.Layer) -> bool:
         return id(layer) in self._tap.watched
@@ -100,6 +102,7 @@ class _Recording:
         self, layer: keras.Layer, call: Callable[..., Any], args: tuple, kwargs: dict
     ) -> Any:
         """Runs the call of a watched layer and records it."""
+        self._read_late()
         number = self._counts[id(layer)]
         self._counts[id(layer)] += 1
         tap, inner = self._tap.taps.get((id(layer), number), (None, []))
@@ -125,10 +128,24 @@ class _Recording:
         """Keeps the tensors of one call that a block wants."""
         for plan, slot, view in self._tap.views.get(id(layer), ()):
             if view.number in (None, number):
-                self._values[plan, slot].append(_look(view, args, kwargs, result))
+                value = _look(view, args, kwargs, result)
+                if view.result is None:
+                    self._values[plan, slot].append(plan.read(value))
+                else:
+                    self._late.append((plan, slot, value))
 
-    def seen(self, plan: Plan) -> list[list[Any]]:
+    def _read_late(self) -> None:
+        """Reads what a call has returned, once Keras has put its mask on it.
+
+        Keras does so after the `call`; at the next one that is watched, it has.
+        """
+        for plan, slot, value in self._late:
+            self._values[plan, slot].append(plan.read(value))
+        self._late.clear()
+
+    def seen(self, plan: Look) -> list[list[Any]]:
         """What was to be seen of a block, once for each of its calls."""
+        self._read_late()
         if plan in self._inner:
             return self._inner[plan]
         seen = [self._values[plan, slot] for slot in range(len(plan.views))]
@@ -147,10 +164,27 @@ def _look(view: View, args: tuple, kwargs: dict, result: Any) -> Any:
         return keras.tree.flatten(result)[view.result]
     value: Any = (args, kwargs)
     if view.path is None:
-        return keras.tree.flatten(value)[0]
+        return _first_state(view.layer, args, kwargs, result)
     for key in view.path:
         value = value[key]
     return value
+
+
+def _first_state(layer: Any, args: tuple, kwargs: dict, result: Any) -> Any:
+    """The state that a layer moves, if its first argument tells."""
+    first = keras.tree.flatten([*args, *kwargs.values()][0])
+    if len(first) == 1:
+        return first[0]
+    shape = keras.tree.flatten(result)[0].shape
+    able = [each for each in first if tuple(each.shape) == tuple(shape)]
+    if len(able) == 1:
+        return able[0]
+    raise ValueError(
+        f"blocks names {layer.name!r}, which is called where nobody can look, with "
+        f"{len(able)} tensors of the shape of its output: which of them is its state "
+        "is not known. Pass the state alone as the first argument of the layer, or "
+        "name the layer around it."
+    )
 
 
 def _run(tap: Any, call: Callable[..., Any], args: tuple, kwargs: dict) -> Any:
@@ -160,7 +194,7 @@ def _run(tap: Any, call: Callable[..., Any], args: tuple, kwargs: dict) -> Any:
     return tap(*args, **kwargs)
 
 
-def _other_way(plan: Plan, layer: Any, now: Any, before: Any) -> RuntimeError:
+def _other_way(plan: Look, layer: Any, now: Any, before: Any) -> RuntimeError:
     return RuntimeError(
         f"The block {plan.found.block.name!r} was not reached as it was when its "
         f"network was looked into: {layer.name!r} was called {now} instead of "

@@ -9,15 +9,15 @@ import keras
 
 from keras_lap.blocks import Call, Graph, Tensor
 from keras_lap.trajectory.call_tap import CallTap
-from keras_lap.trajectory.plan import Plan, split
+from keras_lap.trajectory.plan import Look, split
 
-Seen = list[list[list[Any]]]  # of each block, of each of its calls, the tensors
+Seen = list[list[list[Any]]]  # for each plan, of each call of it, the tensors
 
 
 def tap(
     operation: keras.Layer,
     graph: Graph | None,
-    plans: Sequence[Plan],
+    plans: Sequence[Look],
     depth: int = 0,
     use: int = 0,
 ) -> Any:
@@ -26,13 +26,13 @@ def tap(
     Args:
         operation: A model, or a layer with blocks inside its call.
         graph: What it does; None if it is closed.
-        plans: What is to be seen of these blocks.
+        plans: What is to be seen, of blocks and of masks.
         depth: How many calls of models and layers are around its graph.
         use: Which call of `operation` this is in the one around it.
 
     Returns:
         Something to call as `operation`, which returns a dictionary of its `outputs`
-        and of what was `seen`: of each block, of each of its calls, the tensors.
+        and of what was `seen`: for each plan, of each call of it, the tensors.
     """
     own, within = split(plans, depth)
     instead = {
@@ -43,7 +43,7 @@ def tap(
         return CallTap(operation, plans, own, within, instead, use)
     inputs, outputs = _structure(operation)
     values: dict[Tensor, Any] = {}
-    inner: dict[Plan, Any] = {}
+    inner: dict[Look, Any] = {}
     if instead:
         values, results = replay(graph, instead)
         for call, seen in results.items():
@@ -51,7 +51,7 @@ def tap(
         ends = [values[tensor] for tensor in graph.outputs]
         outputs = keras.tree.pack_sequence_as(outputs, ends)
     seen = [
-        inner.get(plan) or [[values.get(t, t.symbol) for t in plan.tensors]]
+        inner.get(plan) or [[plan.read(values.get(t, t.symbol)) for t in plan.tensors]]
         for plan in plans
     ]
     # The network's own name keeps the paths of the layers' outputs, which Keras's

@@ -14,18 +14,39 @@ import keras
 
 from keras_lap.blocks import Call, FoundBlock, Tensor, View, view, why_hidden
 
-DISPLACEMENTS, STATES = "displacements", "states"
-WANTED = (DISPLACEMENTS, STATES)
+DISPLACEMENTS, STATES, MASKS = "displacements", "states", "masks"
+WANTED = (DISPLACEMENTS, STATES, MASKS)
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
-    """What is to be seen of one block.
+class Look:
+    """Which tensors of one graph are to be seen for a block.
 
     Attributes:
         found: The block.
-        tensors: What is to be seen in that graph, each once; empty below a closed call.
-        views: Where, if that is the graph of a `call`.
+        tensors: What is to be seen, each once; empty below a closed call.
+        views: Where, if the graph is that of a `call`.
+    """
+
+    found: FoundBlock
+    tensors: tuple[Tensor, ...]
+    views: tuple[View, ...]
+
+    @property
+    def path(self) -> tuple[Call, ...]:
+        """The calls around the graph."""
+        return self.found.path
+
+    def read(self, value: Any) -> Any:
+        """What is kept of a tensor that was seen."""
+        return value
+
+
+@dataclass(frozen=True, eq=False)
+class Plan(Look):
+    """What is to be seen of the way of the data through one block.
+
+    Attributes:
         displacement: Which of the tensors show the displacement: indices of its parts,
             or of the states before and after; empty if it is not wanted.
         adds_up: Whether they are its parts.
@@ -34,9 +55,6 @@ class Plan:
         adds_on: Whether it is these parts.
     """
 
-    found: FoundBlock
-    tensors: tuple[Tensor, ...]
-    views: tuple[View, ...]
     displacement: tuple[int, ...] = ()
     adds_up: bool = False
     states: tuple[int, ...] = ()
@@ -56,18 +74,18 @@ class Plan:
 
 
 def split(
-    plans: Sequence[Plan], depth: int
-) -> tuple[list[Plan], dict[Call, list[Plan]]]:
-    """The plans of the blocks of one graph, and those within each of its calls.
+    plans: Sequence[Look], depth: int
+) -> tuple[list[Look], dict[Call, list[Look]]]:
+    """What is to be seen in one graph, and what within each of its calls.
 
     Args:
-        plans: Plans of blocks in the graph, at any depth.
+        plans: What is to be seen in the graph, at any depth.
         depth: How many calls are around the graph.
     """
-    own = [plan for plan in plans if len(plan.found.path) == depth]
-    within: dict[Call, list[Plan]] = {}
+    own = [plan for plan in plans if len(plan.path) == depth]
+    within: dict[Call, list[Look]] = {}
     for plan in plans:
-        for call in plan.found.path[depth : depth + 1]:
+        for call in plan.path[depth : depth + 1]:
             within.setdefault(call, []).append(plan)
     return own, within
 

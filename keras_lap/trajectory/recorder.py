@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 
 from keras_lap.blocks import BlockReport
+from keras_lap.trajectory.masks import MaskInput, fits, given_mask, plan_masks
 from keras_lap.trajectory.model_tap import tap
-from keras_lap.trajectory.plan import DISPLACEMENTS, STATES, WANTED, plan_block
+from keras_lap.trajectory.plan import (
+    DISPLACEMENTS,
+    MASKS,
+    STATES,
+    WANTED,
+    plan_block,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,11 +32,15 @@ class Trajectory:
         states: For each block a list with ``(x_k, x_{k+1})``, two tensors of shape
             `(batch, ...)` in full precision; for a layer as above, one such pair for
             every time it was called. None if they were not wanted.
+        masks: For each displacement, wanted or not, the mask of its positions, of shape
+            `(batch, positions, ...)`, true or 1 where one counts; None for one without.
+            None if they were not wanted.
     """
 
     outputs: Any
     displacements: list[Any] | None = None
     states: list[list[tuple[Any, Any]]] | None = None
+    masks: list[Any] | None = None
 
 
 class Recorder:
@@ -43,11 +54,20 @@ class Recorder:
     Args:
         network: The model that was searched.
         report: Its blocks, from `find_residual_blocks`.
-        wanted: Some of `"displacements"` and `"states"`. Defaults to the former alone.
+        wanted: Some of `"displacements"`, `"states"` and, beside one of these,
+            `"masks"`. Defaults to the first alone. The masks are those that Keras keeps
+            with the states: that of the nearest tensor which a state comes from, has
+            one, and has its positions.
+        mask: An input that is a mask, for all states whose first axes are its own, in
+            the place of Keras's: its key among the inputs, the name of an input of a
+            Functional network, or a function from the inputs to the mask. Defaults to
+            None, no such input.
 
     Raises:
-        ValueError: If `wanted` holds anything else, or the states of a block cannot be
-            seen; this can be so inside the `call` of a layer.
+        ValueError: If `wanted` holds anything else, the states of a block cannot be
+            seen, which can be so inside the `call` of a layer, or no input is named
+            `mask`.
+        TypeError: If `mask` is neither a name nor a function.
 
     Examples:
         >>> report = keras_lap.find_residual_blocks(network)
@@ -60,16 +80,26 @@ class Recorder:
         network: keras.Model,
         report: BlockReport,
         wanted: Collection[str] = (DISPLACEMENTS,),
+        mask: MaskInput = None,
     ):
         if isinstance(wanted, str) or not set(wanted) <= set(WANTED):
             raise ValueError(
                 f"wanted must list some of {', '.join(map(repr, WANTED))}. Received: "
                 f"wanted={wanted!r}."
             )
+        if set(wanted) == {MASKS}:
+            raise ValueError(
+                "Masks are those of displacements or states. Received: "
+                f"wanted={wanted!r}. Add 'displacements' or 'states'."
+            )
         self._wanted = frozenset(wanted)
         blocks = report.found if wanted else ()
         self._plans = [plan_block(found, wanted) for found in blocks]
-        self._tap = tap(network, report.root.inside, self._plans)
+        graph = report.root.inside
+        masked = blocks if MASKS in wanted else ()
+        self._masks, self._mask_of = plan_masks(graph, masked)
+        self._given = given_mask(network, mask)
+        self._tap = tap(network, graph, [*self._plans, *self._masks])
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Trajectory:
         """Runs the network.
@@ -79,15 +109,36 @@ class Recorder:
             **kwargs: Further arguments of the network's `call`, e.g. `training`.
         """
         result = self._tap(inputs, **kwargs)
-        seen = list(zip(self._plans, result["seen"], strict=True))
-        displacements, states = None, None
+        count = len(self._plans)
+        seen = list(zip(self._plans, result["seen"][:count], strict=True))
+        displacements, states, masks = None, None, None
         if DISPLACEMENTS in self._wanted:
             displacements = [
                 plan.displaced(each) for plan, calls in seen for each in calls
             ]
         if STATES in self._wanted:
             states = [[plan.pair(each) for each in calls] for plan, calls in seen]
-        return Trajectory(result["outputs"], displacements, states)
+        if MASKS in self._wanted:
+            read = [calls[0][0] for calls in result["seen"][count:]]
+            own = [
+                None if index is None else read[index]
+                for (_, calls), index in zip(seen, self._mask_of, strict=True)
+                for _ in calls
+            ]
+            pairs = [pair for runs in states or () for pair in runs]
+            moved = displacements or [before for before, _ in pairs]
+            given = self._given(inputs)
+            masks = [
+                _first_fitting((given, mask), each)
+                for mask, each in zip(own, moved, strict=True)
+            ]
+        return Trajectory(result["outputs"], displacements, states, masks)
+
+
+def _first_fitting(masks: Iterable[Any], state: Any) -> Any:
+    """The first of some masks that is one of the positions of a state, or None."""
+    fitting = (mask for mask in masks if mask is not None and fits(mask, state))
+    return next(fitting, None)
 
 
 class DisplacementRecorder:

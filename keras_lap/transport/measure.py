@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import keras
@@ -10,6 +11,7 @@ import numpy as np
 from keras_lap._checks import finite_number, whole_number
 from keras_lap._drawing import counted
 from keras_lap.blocks import Selection
+from keras_lap.trajectory import recalibrated
 from keras_lap.transport.batches import batches
 from keras_lap.transport.distances import regularity
 from keras_lap.transport.optimal import match, optimal_transport_score, solver
@@ -20,6 +22,9 @@ from keras_lap.transport.sums import StageSums
 
 # The sampled states take at most so much memory.
 SAMPLE_BYTES = 2**30
+# The statistics of a batch say something from so many samples on, and moving ones that
+# make the cost more than so many times as large or small have not settled.
+SETTLED_FROM, SETTLED = 16, 3.0
 
 
 def analyze(
@@ -32,6 +37,7 @@ def analyze(
     max_samples: int = 1000,
     blocks: Selection = "auto",
     include_projections: bool = False,
+    recalibrate: Any = False,
     verbose: int = 1,
 ) -> TransportReport:
     """Measures how a network transports data: how far, how straight, how optimally.
@@ -42,6 +48,12 @@ def analyze(
     are grouped into stages, each of which moves one state through a space of fixed
     dimension: a new one begins where the shape changes, and after anything that is no
     block and changes the state.
+
+    The network is run as in inference: its batch normalisation uses moving statistics,
+    while the `transport_cost` of a training's logs is that under the statistics of each
+    batch. Until the moving ones have settled, the two may differ by powers of ten. A
+    warning says so if they differ by more than a factor of 3 on the first batch of 16
+    samples or more; `recalibrate` estimates the moving statistics anew.
 
     Args:
         model: A trained model: any network with residual blocks, or a
@@ -57,6 +69,10 @@ def analyze(
             comparison is exact. Defaults to 1000.
         blocks: Which blocks count; see `keras_lap.find_residual_blocks`.
         include_projections: Likewise.
+        recalibrate: Whether to estimate the moving statistics of batch normalisation
+            anew before, as their mean over the batches of `x`; or the data to do so on,
+            in a form that `x` may have. The model has its own again afterwards.
+            Defaults to False.
         verbose: 1 for a progress bar, 0 for silence. Defaults to 1.
 
     Returns:
@@ -78,7 +94,11 @@ def analyze(
     batch_size = whole_number("batch_size", batch_size, 1, "Use e.g. 32.")
     max_samples = whole_number("max_samples", max_samples, 2, "Use e.g. 1000.")
     measure = Measurement(model, blocks, include_projections)
-    return measure(x, y, p, batch_size, max_samples, verbose)
+    if recalibrate is False or recalibrate is None:
+        return measure(x, y, p, batch_size, max_samples, verbose)
+    parts, _ = batches(x if recalibrate is True else recalibrate, None, batch_size)
+    with recalibrated(measure.network, (part for part, _ in parts)):
+        return measure(x, y, p, batch_size, max_samples, verbose)
 
 
 class Measurement:
@@ -102,6 +122,12 @@ class Measurement:
     ):
         solver()  # better missed before the data are run than after
         self._reader = StateReader(model, blocks, include_projections)
+        self._compared = False
+
+    @property
+    def network(self) -> keras.Model:
+        """The network that is measured."""
+        return self._reader.network
 
     def __call__(
         self,
@@ -121,6 +147,9 @@ class Measurement:
             if collected is None:
                 collected = _Collected(moves, p or self._reader.exponent, max_samples)
             collected.add(moves, labels)
+            if not self._compared and len(moves[0].before) >= SETTLED_FROM:
+                self._compared = True  # once: a network in training settles by and by
+                self._compare(part, moves, p or self._reader.exponent)
             bar.update(number, finalize=number == steps)
         count = 0 if collected is None else collected.count
         if collected is None or count < 2:
@@ -129,6 +158,29 @@ class Measurement:
                 f"{counted(count, 'sample')} in x. Pass arrays of shape (n, ...)."
             )
         return collected.report(self._reader.report.model_name)
+
+    def _compare(self, x: Any, moves: list[Move], p: float) -> None:
+        """Warns where moving statistics make another network than training has run."""
+        in_training = self._reader.moves_in_training(x)
+        if in_training is None:
+            return
+        moving, own = (_total_cost(each, p) for each in (moves, in_training))
+        if max(moving, own) > SETTLED * min(moving, own):
+            warnings.warn(
+                f"The network {self.network.name!r} moves a batch by a total cost of "
+                f"{moving:.3g} under the moving statistics of its batch normalisation, "
+                f"as in inference, and of {own:.3g} under the batch's own, as in "
+                "training: the moving statistics have not settled. Compare this report "
+                "with no transport_cost of a training's logs; analyze(..., "
+                "recalibrate=True) estimates them anew, longer training or a smaller "
+                "momentum of BatchNormalization makes them settle.",
+                stacklevel=4,
+            )
+
+
+def _total_cost(moves: list[Move], p: float) -> float:
+    pairs = ((m.before.astype(float), m.after.astype(float)) for m in moves)
+    return sum(float(np.mean(np.abs(after - before) ** p)) for before, after in pairs)
 
 
 class _Collected:

@@ -16,7 +16,11 @@ from keras_lap.blocks import (
 )
 from keras_lap.energies import DisplacementEnergy
 from keras_lap.training import FedLikeNetwork
-from keras_lap.trajectory import Recorder
+from keras_lap.trajectory import (
+    Recorder,
+    batch_statistics,
+    has_moving_statistics,
+)
 
 
 class Move(NamedTuple):
@@ -80,14 +84,28 @@ class StateReader(FedLikeNetwork):
 
     def moves(self, x: Any) -> list[Move]:
         """Runs one batch: what the network takes, in arrays of shape `(batch, ...)`."""
+        return self._named(self.predict_on_batch(x))
+
+    def moves_in_training(self, x: Any) -> list[Move] | None:
+        """The same under the batch's own statistics, by which training normalises.
+
+        None if the network has no moving statistics that could differ from them.
+        """
+        if not has_moving_statistics(self.network):
+            return None
+        with batch_statistics(self.network):
+            states = self(keras.tree.map_structure(keras.ops.convert_to_tensor, x))
+        return self._named(keras.tree.map_structure(keras.ops.convert_to_numpy, states))
+
+    def _named(self, states: Any) -> list[Move]:
         return [
             Move(
                 block.name if number == 1 else f"{block.name}#{number}",
                 block.kind,
-                *map(np.asarray, states),
+                *map(np.asarray, pair),
             )
-            for block, runs in zip(self.report, self.predict_on_batch(x), strict=True)
-            for number, states in enumerate(runs, start=1)
+            for block, runs in zip(self.report, states, strict=True)
+            for number, pair in enumerate(runs, start=1)
         ]
 
 

@@ -25,3 +25,24 @@ def crossentropy():
 def as_numpy(value):
     """A NumPy array, whatever the backend."""
     return np.asarray(keras.ops.convert_to_numpy(value))
+
+
+def gradient(function, x):
+    """The gradient of a scalar function of one array, by the backend in use."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return np.asarray(jax.grad(function)(x))
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        x = tf.constant(x)
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = function(x)
+        return tf.convert_to_tensor(tape.gradient(y, x)).numpy()
+    import torch
+
+    x = torch.tensor(x, requires_grad=True)
+    function(x).backward()
+    return x.grad.numpy()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from support.basics import as_numpy
+from support.basics import as_numpy, gradient
 
 from keras_lap import energies
 from keras_lap.energies import DisplacementEnergy
@@ -36,27 +36,6 @@ def numpy_energy(v, p, norm, reduction, time_step=1.0):
         else:
             total += np.linalg.norm(sample) ** p
     return total / (v.size if reduction == "mean" else len(v))
-
-
-def gradient(function, x):
-    """The gradient of a scalar function of one array, by the backend in use."""
-    if keras.backend.backend() == "jax":
-        import jax
-
-        return np.asarray(jax.grad(function)(x))
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        x = tf.constant(x)
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            y = function(x)
-        return tape.gradient(y, x).numpy()
-    import torch
-
-    x = torch.tensor(x, requires_grad=True)
-    function(x).backward()
-    return x.grad.numpy()
 
 
 @every_norm

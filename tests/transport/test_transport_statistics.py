@@ -1,0 +1,96 @@
+"""Reports under the moving statistics of batch normalisation, and under others."""
+
+from __future__ import annotations
+
+import warnings
+
+import keras
+import numpy as np
+import pytest
+from support.basics import as_numpy
+
+import keras_lap
+from keras_lap import transport
+
+L = keras.layers
+
+
+@pytest.fixture
+def x():
+    return (7 * np.random.default_rng(0).normal(size=(64, 4)) + 30).astype("float32")
+
+
+@pytest.fixture
+def model():
+    """A network whose moving statistics are those that Keras begins with."""
+    x = inputs = keras.Input((4,))
+    for number in range(2):
+        branch = L.Dense(4, name=f"branch{number}")(x)
+        x = L.Add()([x, L.BatchNormalization(name=f"norm{number}")(branch)])
+    network = keras.Model(inputs, L.Dense(2)(x))
+    model = keras_lap.LeastActionModel(network)
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    return model
+
+
+def analyze(model, x, **options):
+    return transport.analyze(model, x, verbose=0, **options)
+
+
+def logged_cost(model, x):
+    logs = model.train_on_batch(x, np.zeros((len(x), 2)), return_dict=True)
+    return float(logs["transport_cost"])
+
+
+def moving(model):
+    norms = [model.network.get_layer(f"norm{k}") for k in range(2)]
+    return [as_numpy(v) for n in norms for v in (n.moving_mean, n.moving_variance)]
+
+
+def test_log_and_report_differ_and_a_warning_says_so(model, x):
+    cost = logged_cost(model, x)
+    with pytest.warns(UserWarning, match="have not settled") as caught:
+        report = analyze(model, x)
+    assert max(report.total_cost / cost, cost / report.total_cost) > 10
+    (message,) = [str(w.message) for w in caught if "settled" in str(w.message)]
+    assert f"{analyze(model, x[:32]).total_cost:.3g} under the moving" in message
+
+
+def test_new_statistics_bring_the_two_together(model, x):
+    """And they are gone afterwards."""
+    cost, before = logged_cost(model, x), moving(model)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*have not settled")
+        report = analyze(model, x, recalibrate=True, batch_size=64)
+        other = analyze(model, x[:32], recalibrate=iter([x[:32], x[32:]]))
+    assert report.total_cost == pytest.approx(cost, rel=1e-3)
+    assert other.total_cost == pytest.approx(cost, rel=0.3)
+    for one, same in zip(moving(model), before, strict=True):
+        np.testing.assert_array_equal(one, same)
+
+
+def test_settled_and_frozen_statistics_are_no_reason_to_warn(model, x):
+    model.network.trainable = False
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*have not settled")
+        analyze(model, x)
+    model.network.trainable = True
+    keras_lap.trajectory.recalibrate(model.network, [x])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*have not settled")
+        analyze(model, x)
+
+
+def test_the_monitor_warns_once_and_disturbs_no_training(model, x):
+    monitor = keras_lap.callbacks.TransportMonitor(x)
+    targets = np.zeros((len(x), 2))
+    with pytest.warns(UserWarning, match="have not settled") as caught:
+        model.fit(x, targets, epochs=3, callbacks=[monitor], verbose=0, shuffle=False)
+    assert sum("settled" in str(w.message) for w in caught) == 1
+    watched = moving(model)
+    for norm in (model.network.get_layer(f"norm{k}") for k in range(2)):
+        norm.moving_mean.assign(np.zeros(4))
+        norm.moving_variance.assign(np.ones(4))
+    model.fit(x, targets, epochs=3, verbose=0, shuffle=False)
+    for one, other in zip(moving(model), watched, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
