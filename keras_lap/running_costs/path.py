@@ -89,6 +89,11 @@ class Path:
         """``x_{k+1} − x_k`` of each block, `(batch, ...)`; repeated as `states` are."""
         return self._recorded("displacements")
 
+    @property
+    def masks(self) -> list[Any]:
+        """The mask of each displacement, `(batch, positions, ...)`, or None."""
+        return self._recorded("masks")
+
     @cached_property
     def report(self) -> BlockReport:
         """The K blocks."""

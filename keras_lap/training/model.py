@@ -39,6 +39,12 @@ class LeastActionModel(Trainer):
     unsolved. `compile`, `fit`, `evaluate`, `predict` and saving are Keras's own;
     evaluation and prediction run the bare network.
 
+    The energy counts what the task counts: positions that a mask leaves out cost
+    nothing, and `sample_weight` and `class_weight` weigh the energy of each sample as
+    they weigh its loss, by a mean over samples, not over weights. In `model.losses`,
+    where no weights are known, all samples weigh 1; so do they in running costs, unless
+    one says otherwise.
+
     The logs of `fit` hold `loss` (the objective), `task_loss` (L), `transport_cost`
     (C), `multiplier` (λ) and the compiled metrics; on validation data `val_loss`,
     `val_task_loss` and the metrics of the bare network. A callback that monitors one
@@ -71,6 +77,10 @@ class LeastActionModel(Trainer):
         horizon: What time the blocks stand for, in the integrals of running costs: a
             number T > 0 that they share alike, or a list of the step of each. λ has
             no part in it. Defaults to None, a step of 1 for each block.
+        mask: Name of an input that is a mask, `(batch, positions, ...)`, true or 1 if
+            a position counts, as `"padding_mask"` of KerasHub's networks: a key of the
+            inputs, or the name of a `keras.Input`. Defaults to None, the masks that
+            Keras keeps with the states, as `Embedding(mask_zero=True)` makes them.
         **kwargs: `name` and other arguments of `keras.Model`.
 
     Raises:
@@ -98,6 +108,7 @@ class LeastActionModel(Trainer):
         max_multiplier: float | None = None,
         running_costs: Sequence[RunningCost] = (),
         horizon: float | Sequence[float] | None = None,
+        mask: str | None = None,
         **kwargs: Any,
     ):
         check_network(network, LeastActionModel)
@@ -118,12 +129,13 @@ class LeastActionModel(Trainer):
         self.running_costs = tuple(running_costs)
         self.horizon = horizon if horizon is None or is_number(horizon) else steps
         self.include_projections = include_projections
+        self.mask = mask
         self._selects_all = isinstance(blocks, str)
         self._report = report
         self._terms = terms
         self._path = path
         wanted = dict.fromkeys(each for term in terms for each in term.wanted)
-        self._record = Recorder(network, report, tuple(wanted))
+        self._record = Recorder(network, report, tuple(wanted), mask)
         self._steps = Steps()
         self._measures = Measures(terms)
         # Built here and not at the first batch: BackupAndRestore needs it.
@@ -209,6 +221,7 @@ class LeastActionModel(Trainer):
             "max_multiplier": self.ascent.max_multiplier,
             "running_costs": [serialize(cost) for cost in self.running_costs],
             "horizon": self.horizon,
+            "mask": self.mask,
         }
 
     @classmethod

@@ -89,10 +89,11 @@ class Term(abc.ABC):
 class EnergyOverMultiplier(Term):
     """``C/λ``, and λ, which rises by the task loss."""
 
-    wanted = ("displacements",)
+    wanted = ("displacements", "masks")
     means = ("transport_cost",)
     lasts = ("multiplier",)
     purpose = "whose displacement could be measured"
+    weighs_samples = True
 
     def __init__(self, energy: Energy, ascent: MultiplierAscent, blocks: int):
         self.energy = energy
@@ -101,17 +102,26 @@ class EnergyOverMultiplier(Term):
 
     def price(self, path: Path, samples: Any, earlier: Price | None = None) -> Price:
         """As in `Term`; keeps λ, which may have no value elsewhere in a step of JAX."""
-        costs = block_costs(path.displacements, self.energy)
+        weights = self._weights(path, None if earlier is None else path.sample_weight)
+        costs = block_costs(path.displacements, self.energy, weights)
         cost = total_cost(costs)
         if earlier is not None:
             multiplier = earlier.kept
         elif self.ascent.is_automatic:
-            unit = unit_cost(path.displacements, self.energy)
+            unit = unit_cost(path.displacements, self.energy, weights)
             whole = replicas.batch_mean(cost, samples)
             multiplier = self.ascent.choose(whole, unit, costs.shape[0])
         else:
             multiplier = self.ascent.value()
         return Price(energy_term(cost, multiplier), (cost,), costs, multiplier)
+
+    def _weights(self, path: Path, sample_weight: Any) -> list[Any] | None:
+        """What the positions and samples of each displacement weigh; None if all 1."""
+        weights = [
+            self.energy.weights_for(moved, mask, sample_weight)
+            for moved, mask in zip(path.displacements, path.masks, strict=True)
+        ]
+        return None if all(each is None for each in weights) else weights
 
     def settle(self, task_loss: Any | None) -> tuple[Any, ...]:
         """As in `Term`; returns λ after the step."""
@@ -232,12 +242,15 @@ def _check_costs(running_costs: Any) -> None:
             )
 
 
-def block_costs(displacements: Iterable[Any], energy: Energy) -> Any:
+def block_costs(
+    displacements: Iterable[Any], energy: Energy, weights: Sequence[Any] | None = None
+) -> Any:
     """Computes ``energy(x_{k+1} − x_k)`` of every block.
 
     Args:
         displacements: One tensor of shape `(batch, ...)` per block.
         energy: What one displacement costs.
+        weights: Of each what `energy.weights_for` returned; None if all weigh 1.
 
     Returns:
         A tensor of shape `(blocks,)`.
@@ -245,7 +258,9 @@ def block_costs(displacements: Iterable[Any], energy: Energy) -> Any:
     Raises:
         ValueError: If the energy returns anything but a scalar.
     """
-    return energy.of_blocks(list(displacements))
+    if weights is None:  # an energy of one's own may know of none
+        return energy.of_blocks(list(displacements))
+    return energy.of_blocks(list(displacements), weights)
 
 
 def transport_cost(displacements: Iterable[Any], energy: Energy) -> Any:
@@ -276,18 +291,22 @@ def total_cost(costs: Any) -> Any:
     return ops.sum(costs)
 
 
-def unit_cost(displacements: Iterable[Any], energy: Energy) -> Any:
+def unit_cost(
+    displacements: Iterable[Any], energy: Energy, weights: Sequence[Any] | None = None
+) -> Any:
     """Computes C as if every number of every state moved by one: C's own unit.
 
     Args:
         displacements: One tensor of shape `(batch, ...)` per block; their values do
             not matter.
         energy: What one displacement costs.
+        weights: As in `block_costs`.
 
     Returns:
         A scalar tensor.
     """
-    return transport_cost([ops.ones_like(each) for each in displacements], energy)
+    units = [ops.ones_like(each) for each in displacements]
+    return total_cost(block_costs(units, energy, weights))
 
 
 def energy_term(cost: Any, multiplier: Any) -> Any:

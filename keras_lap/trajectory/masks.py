@@ -227,8 +227,10 @@ def given_mask(network: keras.Model, mask: MaskInput) -> Callable[[Any], Any]:
         )
     name: str = mask
     names = [symbol.name for symbol in getattr(network, "inputs", None) or ()]
-    if names and name not in names:
-        raise ValueError(_no_input(name, names))
+    structure = network.input if names else None
+    keys = [*structure] if isinstance(structure, Mapping) else []
+    if names and name not in [*keys, *names]:
+        raise ValueError(_no_input(name, dict.fromkeys([*keys, *names])))
 
     def read(inputs: Any) -> Any:
         if isinstance(inputs, Mapping) and name in inputs:

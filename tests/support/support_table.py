@@ -25,6 +25,7 @@ SECTIONS = {
     "tests/training/test_ways_of_feeding.py": "Data",
     "tests/training/test_keras_hub.py": "KerasHub",
     "tests/training/test_ways_of_training.py": "Compiling and training",
+    "tests/training/test_what_counts.py": "What the energy counts",
     "tests/training/test_ways_of_looping.py": "Loops and models of one's own",
     "tests/training/test_ways_of_watching.py": "Callbacks",
     "tests/training/test_multiplier_stress.py": "λ under stress",
