@@ -8,6 +8,7 @@ in the code that is named, not off what a search finds.
 from __future__ import annotations
 
 import keras
+
 from support.architectures import (
     DEPTH,
     GROUPED,
@@ -26,6 +27,28 @@ if models is not None:
     from keras_hub import layers as hub_layers
 
 L = keras.layers
+
+
+# Gemma3n's encoder of sound: one layer.
+SOUND = {
+    "hidden_size": 8,
+    "input_feat_size": 16,
+    "sscp_conv_channel_size": [2, 4],
+    "sscp_conv_kernel_size": [(3, 3), (3, 3)],
+    "sscp_conv_stride_size": [(2, 2), (2, 2)],
+    "sscp_conv_group_norm_eps": 1e-5,
+    "num_hidden_layers": 1,
+    "rms_norm_eps": 1e-6,
+    "gradient_clipping": 1.0,
+    "residual_weight": 0.5,
+    "num_attention_heads": 2,
+    "attention_chunk_size": 4,
+    "num_attention_context_right": 0,
+    "num_attention_context_left": 5,
+    "attention_logit_cap": 50.0,
+    "conv_kernel_size": 5,
+    "reduction_factor": 1,
+}
 
 
 def dncnn() -> keras.Model:
@@ -93,6 +116,27 @@ def mmdit(dual: tuple[int, ...] = ()) -> keras.Model:
     )
 
 
+def flux() -> keras.Model:
+    """One layer of two streams, and two of one."""
+    shape = (6, 8)
+    return models.FluxBackbone(
+        input_channels=8,
+        hidden_size=8,
+        mlp_ratio=2.0,
+        num_heads=2,
+        depth=1,
+        depth_single_blocks=2,
+        axes_dim=[4],
+        theta=10_000,
+        use_bias=True,
+        image_shape=shape,
+        text_shape=shape,
+        image_ids_shape=(6, 1),
+        text_ids_shape=(6, 1),
+        y_shape=(8,),
+    )
+
+
 def d_fine() -> keras.Model:
     """Two levels, one encoder layer and two decoder layers."""
     return models.DFineBackbone(
@@ -124,6 +168,19 @@ def d_fine() -> keras.Model:
         out_features=["stage1", "stage2"],
         **WIDE,
     )
+
+
+def basnet() -> keras.Model:
+    """One block in each stage of the ResNet, and six of BASNet's own behind them."""
+    encoder = models.ResNetBackbone(
+        input_conv_filters=[64],
+        input_conv_kernel_sizes=[7],
+        stackwise_num_filters=[64, 8, 16, 32],
+        stackwise_num_blocks=[1] * 4,
+        stackwise_num_strides=[1, 2, 2, 2],
+        block_type="basic_block",
+    )
+    return models.BASNetBackbone(encoder, num_classes=1, image_shape=(64, 64, 3))
 
 
 def retina_net() -> keras.Model:
@@ -159,45 +216,30 @@ def blip2(language: str) -> keras.Model:
     )
     options = {"max_sequence_length": 16} if language == "BLIP2CustomOPT" else {}
     decoder = getattr(models, language)(
-        **TEXT, num_heads=2, num_query_tokens=3, qformer_hidden_dim=8, **rates, **options
+        **TEXT,
+        num_heads=2,
+        num_query_tokens=3,
+        qformer_hidden_dim=8,
+        **rates,
+        **options,
     )
     return models.BLIP2Backbone(vision, qformer, decoder)
 
 
-def gemma3n() -> keras.Model:
-    """Text of two layers, images and sound; the first layer's gate is sparse."""
-    from keras_hub.src.models.gemma3n.gemma3n_audio_encoder import Gemma3nAudioEncoder
-
-    audio = Gemma3nAudioEncoder(
-        hidden_size=8,
-        input_feat_size=16,
-        sscp_conv_channel_size=[2, 4],
-        sscp_conv_kernel_size=[(3, 3), (3, 3)],
-        sscp_conv_stride_size=[(2, 2), (2, 2)],
-        sscp_conv_group_norm_eps=1e-5,
-        num_hidden_layers=1,
-        rms_norm_eps=1e-6,
-        gradient_clipping=1.0,
-        residual_weight=0.5,
-        num_attention_heads=2,
-        attention_chunk_size=4,
-        num_attention_context_right=0,
-        num_attention_context_left=5,
-        attention_logit_cap=50.0,
-        conv_kernel_size=5,
-        reduction_factor=1,
-    )
+def gemma3n(audio: bool = False) -> keras.Model:
+    """Text of one layer, whose gate is sparse, images and, if wanted, sound."""
+    sound = {"audio_encoder_config": SOUND, "audio_hidden_size": 8} if audio else {}
     return models.Gemma3nBackbone(
         text_vocab_size=50,
         text_hidden_size=8,
-        num_hidden_layers=DEPTH,
+        num_hidden_layers=1,
         pad_token_id=0,
         num_attention_heads=2,
         num_key_value_heads=1,
         head_dim=4,
-        intermediate_size=[16] * DEPTH,
+        intermediate_size=[16],
         hidden_activation="gelu_approximate",
-        layer_types=["full_attention"] * DEPTH,
+        layer_types=["full_attention"],
         sliding_window=4,
         rope_theta=1e4,
         max_position_embeddings=16,
@@ -205,12 +247,18 @@ def gemma3n() -> keras.Model:
         hidden_size_per_layer_input=2,
         altup_num_inputs=2,
         laurel_rank=1,
-        activation_sparsity_pattern=[0.9, 0.0],
+        activation_sparsity_pattern=[0.9],
         vision_encoder_config=mobile_net_v5().get_config(),
         vision_hidden_size=16,
-        audio_encoder_config=audio.get_config(),
-        audio_hidden_size=8,
+        **sound,
     )
+
+
+def gemma3n_audio() -> keras.Model:
+    """The encoder of sound alone."""
+    sound, mask = keras.Input((16, 16)), keras.Input((16,), dtype="bool")
+    encoder = gemma3n(audio=True).audio_encoder
+    return keras.Model([sound, mask], encoder((sound, mask))[0])
 
 
 def gemma4() -> keras.Model:
@@ -264,22 +312,36 @@ def rqvae() -> keras.Model:
     )
 
 
+def parseq() -> keras.Model:
+    return models.PARSeqBackbone(
+        models.ViTBackbone(**VISION, mlp_dim=16, use_class_token=False),
+        vocabulary_size=50,
+        max_label_length=8,
+        decoder_hidden_dim=8,
+        num_decoder_layers=1,
+        num_decoder_heads=2,
+        decoder_mlp_dim=16,
+    )
+
+
 def sam3() -> keras.Model:
-    """Two layers in each of the five transformers."""
+    """One layer in each of five transformers, two in the last."""
     sizes = {
-        "num_layers": DEPTH,
+        "num_layers": 1,
         "hidden_dim": 8,
         "intermediate_dim": 16,
         "num_heads": 2,
     }
     return models.SAM3PromptableConceptBackbone(
         vision_encoder=hub_layers.SAM3VisionEncoder(
-            **{**sizes, **IMAGE, "patch_size": 4},
+            **sizes,
+            **IMAGE,
+            patch_size=4,
             fpn_hidden_dim=8,
             fpn_scale_factors=[2.0, 1.0, 0.5],
             pretrain_image_shape=(8, 8, 3),
             window_size=2,
-            global_attn_indexes=[1],
+            global_attn_indexes=[],
         ),
         text_encoder=hub_layers.SAM3TextEncoder(
             **sizes, vocabulary_size=50, embedding_dim=8, max_sequence_length=8
@@ -287,7 +349,7 @@ def sam3() -> keras.Model:
         geometry_encoder=hub_layers.SAM3GeometryEncoder(**sizes, roi_size=2),
         detr_encoder=hub_layers.SAM3DetrEncoder(**sizes),
         detr_decoder=hub_layers.SAM3DetrDecoder(
-            **{**sizes, **IMAGE, "patch_size": 4}, num_queries=5
+            **{**sizes, **IMAGE, "num_layers": 2}, patch_size=4, num_queries=5
         ),
         mask_decoder=hub_layers.SAM3MaskDecoder(
             num_upsampling_stages=2, hidden_dim=8, num_heads=2
@@ -314,6 +376,8 @@ COMPOSITE = [
         "context in the last"),
     Row("MMDiT, dual attention", lambda: mmdit((0,)), 0, 0, 2 + 2 + 1, "as MMDiT, a "
         "third sum (x + gate * second attention) for the image in layer 0"),
+    Row("Flux", flux, 0, 0, 1 + 2, "flux_layers.py, DoubleStreamBlock: two sums for "
+        "image and two for text; SingleStreamBlock: x + gate * output, in 2 layers"),
     Row("DFine", d_fine, 2 * 2, 2 * 2, 2 + 1, "HGNetV2's 2; DFineEncoderLayer: 1 layer "
         "of two sums; DFineDecoderLayer: x + attention and x + feed-forward in each "
         "of 2 layers, apart, for a gate (DFineGate) mixes state and branch between "
@@ -321,6 +385,9 @@ COMPOSITE = [
         "arXiv:2101.03697, section 3.2: a convolutional shortcut), 2 in each of an "
         "FPN and a PAN block; distributions and boxes are refined around decoder "
         "layers"),
+    Row("BASNet", basnet, 1 + 2 * 3 + 1, 3, 0, "the ResNet's 4, of which those of "
+        "stages 2 to 4 project; basnet_predict: 3 basic blocks in each of 2 stages "
+        "more; basnet_rrm: refined = coarse + residual"),
     Row("RetinaNet", retina_net, 4, 1, 0, "the ResNet inside; FeaturePyramid adds a "
         "1x1 convolution of a level to the level above, which goes around the blocks "
         "of a stage"),
@@ -335,19 +402,21 @@ COMPOSITE = [
         ]
     ),
     # The attention's sum goes around a laurel block: a long skip, not the innermost.
-    Row("Gemma3n", gemma3n, 2 * DEPTH, 0, DEPTH + 3 + 4, "Gemma3nTextDecoderBlock: in "
-        "each of 2 layers AltUp's prediction (matmul(x) + x) and x + feed-forward, and "
-        "Gemma3nTextLaurelBlock (x + low rank of x) on the way of x + attention + "
-        "laurel; AltUp's correction goes around them; MobileNetV5's 3; a "
-        "Gemma3nAudioConformerBlock: feed-forward, attention, convolution, "
-        "feed-forward, each a layer with a sum"),
+    Row("Gemma3n", gemma3n, 2, 0, 1 + 3, "Gemma3nTextDecoderBlock: AltUp's prediction "
+        "(matmul(x) + x) and x + feed-forward, and a Gemma3nTextLaurelBlock (x + low "
+        "rank of x) on the way of x + attention + laurel; AltUp's correction goes "
+        "around them; MobileNetV5's 3"),
+    Row("Gemma3n, audio", gemma3n_audio, 0, 0, 4, "Gemma3nAudioConformerBlock: "
+        "feed-forward, attention, convolution, feed-forward, each a layer with a sum"),
     Row("Gemma4, with encoders", gemma4, 0, 0, DEPTH + DEPTH + 4, "Gemma4's layers, "
         "with a third sum (per_layer_input); Gemma4VisionDecoderBlock: two sums in "
-        "each of 2 layers; a Gemma4AudioConformerBlock: feed-forward, attention, "
-        "convolution, feed-forward, each a layer with a sum"),
+        "each of 2 layers; Gemma4AudioConformerBlock: as Gemma3n's"),
     Row("RQVAE", rqvae, 2, 0, 0, "ResidualVectorQuantizer: x - q_1(x), the next "
         "quantiser's input, and q_1 + q_2, where q_2 is computed from x - q_1"),
-    Row("SAM3", sam3, 2, 0, 5 * DEPTH, "SAM3ViTLayer, CLIPEncoderLayer, "
+    Row("PARSeq", parseq, 0, 0, DEPTH + 1, "ViT's layers; PARSeqDecoderBlock."
+        "forward_stream: three sums for the query in 1 layer; positions + tokens are "
+        "no block"),
+    Row("SAM3", sam3, 2, 0, 4 + 2, "SAM3ViTLayer, CLIPEncoderLayer, "
         "SAM3GeometryEncoderLayer, SAM3DetrEncoderLayer, SAM3DetrDecoderLayer: two to "
         "four sums in each layer of the five transformers; SAM3MaskDecoder: x + "
         "attention of the prompt; SAM3DotProductScoring: x + MLP of the text"),
