@@ -37,7 +37,8 @@ _SHAPE = frozenset({roles.SHAPE_ONLY})
 # Of the operations that functions of `keras.ops` are, by the names of their classes.
 _FUNCTIONS: dict[str, frozenset[str]] = {
     "Add": frozenset({roles.SUM, roles.KEEPS_STATE}),
-    **dict.fromkeys(["Cast", "Divide", "Multiply", "Reshape", "Subtract"], _KEEPS),
+    "Subtract": frozenset({roles.DIFFERENCE, roles.KEEPS_STATE}),
+    **dict.fromkeys(["Cast", "Divide", "Multiply", "Reshape"], _KEEPS),
     **dict.fromkeys(["Dot", "Einsum", "Matmul", "Tensordot"], _MIXES),
     # They take a tensor for its shape and leave its values alone.
     **dict.fromkeys(["FullLike", "OnesLike", "ZerosLike"], _SHAPE),
@@ -69,6 +70,8 @@ def _of_layer(layer: keras.Layer) -> set[str]:
     """What a layer of one of Keras's classes does to a state."""
     if isinstance(layer, keras.layers.Add):
         return {roles.SUM}
+    if isinstance(layer, keras.layers.Subtract):
+        return {roles.DIFFERENCE}
     if isinstance(layer, _NORMALIZATION):
         return {roles.NORM, roles.KEEPS_STATE, roles.PROJECTS}
     if isinstance(layer, keras.layers.Identity):
@@ -85,9 +88,9 @@ def _of_layer(layer: keras.Layer) -> set[str]:
     pointwise = isinstance(layer, keras.layers.Dense) or (
         isinstance(layer, _CONVOLUTION) and set(layer.kernel_size) == {1}
     )
-    if isinstance(layer, _POOLING + _PADDING) or (pointwise and _is_linear(layer)):
-        return {roles.PROJECTS}
-    return set()
+    if pointwise and _is_linear(layer):
+        return {roles.PROJECTS, roles.POINTWISE}
+    return {roles.PROJECTS} if isinstance(layer, _POOLING + _PADDING) else set()
 
 
 def _is_linear(layer: keras.Layer) -> bool:

@@ -16,7 +16,7 @@ CLOSED = "cannot be looked into, so not counted; blocks= can name it ({})"
 CLOSED_WITHIN = "cannot be looked into, so blocks in it are missed; part of {!r} ({})"
 PROJECTION = "its shortcut is a projection; include_projections=True counts it"
 AROUND = "the block {!r} lies on its branch; the innermost counts, blocks= can name it"
-REMAT = "{!r} runs under a RematScope, where nothing inside is kept"
+UNKNOWN = "; whether it passes on the values of its inputs is not known"
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,9 @@ class FoundBlock:
         whole = self.block.kind == "layer" or self.graph is self.call.inside
         if self.residual is None or whole:
             return (self.call.operation,)
-        calls = [tensor.producer for tensor in between(self.residual, self.call)]
+        source, before = self.residual.source, self.residual.before
+        tensors = between(source, before, self.call.inputs)
+        calls = [tensor.producer for tensor in tensors]
         layers = [call.operation for call in calls if call and LAYER in call.roles]
         return tuple(dict.fromkeys(layers))
 

@@ -9,9 +9,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from keras_lap.blocks.definition import Residual, between, find_carried, find_sum, judge
+from keras_lap.blocks.carried import find_carried
+from keras_lap.blocks.definition import Residual, between, find_sum, judge
 from keras_lap.blocks.graph import (
     DECLARED,
+    DIFFERENCE,
     MODEL,
     SUM,
     Call,
@@ -25,11 +27,12 @@ from keras_lap.blocks.report import (
     AROUND,
     CLOSED,
     CLOSED_WITHIN,
-    REMAT,
+    UNKNOWN,
     FoundBlock,
     ResidualBlock,
     Skipped,
 )
+from keras_lap.blocks.shortcuts import copies
 from keras_lap.blocks.views import why_hidden
 
 Found = tuple[list[FoundBlock], list[Skipped]]
@@ -62,7 +65,7 @@ def search(graph: Graph) -> Found:
 
 def whole(graph: Graph, call: Call) -> FoundBlock | Skipped:
     """A call as a block: displacement = output − input; or why it cannot be one."""
-    if SUM in call.roles:
+    if SUM in call.roles or DIFFERENCE in call.roles:
         return Skipped(call.name, IS_SUM)
     before, after = call.inputs[0], call.outputs[0]
     if before.shape != after.shape:
@@ -75,8 +78,7 @@ def _look_at(graph: Graph, call: Call, bare: set[Tensor]) -> Found:
     if DECLARED in call.roles:
         return _sorted([whole(graph, call), *_missed(call)])
     if call.closed:
-        worth_saying = call.keeps_shape or call.has_state
-        return [], [Skipped(call.name, CLOSED.format(call.closed))] * worth_saying
+        return [], [Skipped(call.name, CLOSED.format(call.closed) + _unknown(call))]
     total = find_sum(call)
     if total is not None:
         verdict = judge(total, bare)
@@ -98,10 +100,16 @@ def _look_at(graph: Graph, call: Call, bare: set[Tensor]) -> Found:
 def _missed(call: Call) -> list[Skipped]:
     """What is closed inside a call that is taken as a whole: blocks may be in it."""
     return [
-        Skipped(part.name, CLOSED_WITHIN.format(call.name, part.closed))
+        Skipped(
+            part.name, CLOSED_WITHIN.format(call.name, part.closed) + _unknown(part)
+        )
         for part in every_call(call.inside)
-        if part.closed and part.has_state
+        if part.closed and (part.has_state or part.used is None)
     ]
+
+
+def _unknown(call: Call) -> str:
+    return UNKNOWN if call.used is None else ""
 
 
 def _as_layer(
@@ -121,29 +129,33 @@ def _as_layer(
     if carried is None:
         return None
     closing = found[-1].block.name
-    first = carried.passed[0]
+    first, *others = carried.passed
     after = inside.outputs[carried.result]
-    if all(residual.kind == "identity" for residual in carried.passed):
-        before = call.inputs[carried.source]
-        if not call.recomputes and carried.branches:
-            start = inside.inputs[carried.source]
-            if not why_hidden(inside, carried.branches):
-                moved = Residual("layer", start, before, after, carried.branches)
-                return _block(inside, call, moved, closing)
-        moved = Residual("layer", before, before, call.outputs[carried.result])
-        return _seen(graph, call, moved, closing)
-    if first.before.shape != after.shape or call.recomputes:
-        return None
+    outer = dict(zip(inside.inputs, call.inputs, strict=True))
     source = call.inputs[carried.source]
-    moved = Residual("projection", first.before, source, after)
+    moved = Residual("layer", source, source, call.outputs[carried.result])
+    moved = replace(moved, entering=tuple(outer[each] for each in first.entering))
+    can_be_seen = not (call.sealed or call.hidden)
+    if all(residual.kind == "identity" for residual in carried.passed):
+        branches = [term.tensor for term in carried.branches]
+        if branches and can_be_seen and not why_hidden(inside, branches):
+            start = inside.inputs[carried.source]
+            moved = replace(moved, before=start, after=after, branches=carried.branches)
+            return _block(inside, call, moved, closing)
+        return _seen(graph, call, moved, closing)
+    # Only where the projection is the first of them, the state goes on from there.
+    later = any(each.kind == "projection" for each in others)
+    if later or not can_be_seen or first.before.shape != after.shape:
+        return None
+    moved = replace(moved, kind="projection", before=first.before, after=after)
     return _seen(inside, call, moved, closing)
 
 
 def _within_call(call: Call, found: list[FoundBlock], skipped: list[Skipped]) -> Found:
     """Keeps the blocks inside a layer's call if they can be seen there."""
-    if not call.recomputes:
+    reason = call.sealed or call.hidden
+    if not reason:
         return found, skipped
-    reason = REMAT.format(call.step)
     return [], [*skipped, *(Skipped(block.block.name, reason) for block in found)]
 
 
@@ -152,7 +164,8 @@ def _seen(
 ) -> FoundBlock | Skipped:
     """A block if its displacement can be seen while the call around it runs."""
     reason = why_hidden(graph, (moved.before, moved.after))
-    if reason and not (moved.branches and not why_hidden(graph, moved.branches)):
+    branches = [term.tensor for term in moved.branches]
+    if reason and not (branches and not why_hidden(graph, branches)):
         return Skipped(call.name, reason)
     return _block(graph, call, moved, closing)
 
@@ -187,6 +200,8 @@ def _innermost(graph: Graph, found: list[FoundBlock]) -> Found:
         inner: list[FoundBlock] = []
         if block.graph is graph and block.block.kind != "layer":
             block, inner = _first_clear(block, by_call)
+        elif block.residual and block.residual.entering:
+            inner = _outside(block, depth, by_call)
         if not inner:
             kept.append(block)
             continue
@@ -213,14 +228,44 @@ def _first_clear(
     return block, inner
 
 
+def _outside(
+    block: FoundBlock, depth: int, by_call: dict[Call, list[FoundBlock]]
+) -> list[FoundBlock]:
+    """The same of a block within a call whose branch enters that call from outside."""
+    assert block.residual is not None
+    state, ends = block.residual.source, list(block.residual.entering)
+    for call in reversed(block.call.path[depth:]):
+        assert call.inside is not None
+        outer = dict(zip(call.inside.inputs, call.inputs, strict=True))
+        state = next((each for each in copies(state) if each in outer), state)
+        if state not in outer:
+            return []
+        inputs = (each for each in outer if any(flows(each, end) for end in ends))
+        ends = [outer[each] for each in inputs if each is not state]
+        state = outer[state]
+    return _among(list(copies(state))[-1], state, ends, depth, by_call)
+
+
 def _on_branch(
     block: FoundBlock, by_call: dict[Call, list[FoundBlock]]
 ) -> list[FoundBlock]:
     """The blocks that move a state which comes from that of `block`, before its sum."""
     assert block.residual is not None  # as of every block that a search finds
-    depth, reached = len(block.path), {block.residual.source}
+    source, before = block.residual.source, block.residual.before
+    return _among(source, before, block.call.inputs, len(block.path), by_call)
+
+
+def _among(
+    source: Tensor,
+    before: Tensor,
+    ends: Sequence[Tensor],
+    depth: int,
+    by_call: dict[Call, list[FoundBlock]],
+) -> list[FoundBlock]:
+    """The blocks between a state and some tensors; see `between`."""
+    reached = {source}
     inner: dict[FoundBlock, None] = {}
-    for tensor in between(block.residual, block.call):
+    for tensor in between(source, before, ends):
         call = tensor.producer
         if call is None or reached.isdisjoint(used(tensor)):
             continue
