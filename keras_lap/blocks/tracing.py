@@ -22,7 +22,13 @@ import keras
 from keras_lap.blocks.graph import DIFFERENCE, Call, Graph, Tensor
 from keras_lap.blocks.operations import roles_of
 from keras_lap.blocks.sizes import BATCH, KNOWN, Sizes, Unknown
-from keras_lap.blocks.specs import accepted, is_symbol, output_spec, returning_none
+from keras_lap.blocks.specs import (
+    accepted,
+    is_symbol,
+    output_spec,
+    returning_none,
+    symbols_first,
+)
 
 _REMAT = "{!r} runs under a RematScope, where nothing inside is kept"
 
@@ -136,7 +142,7 @@ def _run(
 def _symbolic_call(layer: keras.Layer, args: tuple, kwargs: dict) -> list[Any]:
     """The flat outputs of a layer's call on symbolic tensors."""
     # No seed or statistic moves on, and no variable is made.
-    with keras.StatelessScope(initialize_variables=False):
+    with keras.StatelessScope(initialize_variables=False), symbols_first():
         result = layer.call(*args, **accepted(layer, kwargs))
     # A value that is not symbolic was computed from none of the inputs.
     return [
