@@ -38,7 +38,8 @@ _SHAPE = frozenset({roles.SHAPE_ONLY})
 _FUNCTIONS: dict[str, frozenset[str]] = {
     "Add": frozenset({roles.SUM, roles.KEEPS_STATE}),
     "Subtract": frozenset({roles.DIFFERENCE, roles.KEEPS_STATE}),
-    **dict.fromkeys(["Cast", "Divide", "Multiply", "Reshape"], _KEEPS),
+    "Cast": frozenset({roles.COPY, roles.KEEPS_STATE}),
+    **dict.fromkeys(["Divide", "Multiply", "Reshape"], _KEEPS),
     **dict.fromkeys(["Dot", "Einsum", "Matmul", "Tensordot"], _MIXES),
     # They take a tensor for its shape and leave its values alone.
     **dict.fromkeys(["FullLike", "OnesLike", "ZerosLike"], _SHAPE),

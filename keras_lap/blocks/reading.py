@@ -146,14 +146,14 @@ def _closed(call: Call, traced: Traced) -> list[Call]:
 
 
 def _lengths(closed: list[Call]) -> list[int]:
-    """Lengths that closed calls may want: the usual ones, and those of their tables."""
+    """Lengths that closed calls may want: a short one, and those of their tables."""
     tables = [
         each.shape[0]
         for call in closed
         for each in getattr(call.operation, "variables", ())
         if len(each.shape) == 2
     ]
-    return list(dict.fromkeys([*LENGTHS[1:], *tables])) if closed else []
+    return list(dict.fromkeys([min(LENGTHS), *tables])) if closed else []
 
 
 def _close(graph: Graph, call: Call, sizes: list[Sizes]) -> None:

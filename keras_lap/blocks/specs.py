@@ -69,19 +69,7 @@ def _with_none(own: type[keras.Layer]) -> type[keras.Layer]:
     return type(own.__name__, (own,), {"__call__": call, "__module__": own.__module__})
 
 
-_OPERATORS = [
-    "add",
-    "sub",
-    "mul",
-    "truediv",
-    "floordiv",
-    "mod",
-    "pow",
-    "matmul",
-    "and",
-    "or",
-    "xor",
-]
+_OPERATORS = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul")
 _patched = threading.RLock()
 
 
