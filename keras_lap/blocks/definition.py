@@ -263,9 +263,9 @@ def _candidates(total: Sum) -> tuple[list[tuple[Kind, Tensor, Tensor]], list[str
             found.append(("identity", term, source))
         elif source is not None:
             reasons.append(BROADCASTS.format(term.shape, shape))
-    if found:
+    if found or CENTRES in reasons:
         return found, reasons
-    chains = [list(shortcut(term.tensor)) for term in total.terms]
+    chains = [[term.tensor, *shortcut(term.tensor)] for term in total.terms]
     for term in unchanged:
         source = next((s for s in shortcut(term) if others_use(term, s)), None)
         if source is None:

@@ -11,12 +11,10 @@ from typing import Any
 
 import keras
 
-from keras_lap.blocks.containers import runs_other_code, trace_steps
+from keras_lap.blocks.containers import contained_roles, runs_other_code, trace_steps
 from keras_lap.blocks.graph import (
     DECLARED,
-    LAYER,
     MODEL,
-    OWN,
     Call,
     Graph,
     Tensor,
@@ -102,8 +100,7 @@ def _look_inside(graph: Graph, unknown: Unknown, declared: bool) -> None:
             call.inside = trace_model(call.operation, (*call.path, call))
             _look_inside(call.inside, unknown, declared)
         elif runs_other_code(call.operation):
-            if LAYER in call.roles:
-                call.roles |= {OWN}
+            call.roles |= contained_roles(call.operation)
             traced = _look_into(graph, call, unknown, sizes, declared)
             call.inside, call.closed = traced.graph, traced.reason
             if traced.graph is None:

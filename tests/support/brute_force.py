@@ -3,8 +3,8 @@
     x_out = act?(x_in ± r(x_in))
 
 with `x_in` unchanged (identity) or through a shortcut that changes its shape or mixes
-its features (projection), and `r` computed from the value of `x_in`. Everything is written as
-quantifiers over all tensors, whatever it costs.
+its features (projection), and `r` computed from the value of `x_in`. Everything is
+written as quantifiers over all tensors, whatever it costs.
 """
 
 from __future__ import annotations
@@ -208,7 +208,8 @@ class Truth:
             keeps = self.values[source].shape == shape
             if keeps and steps.isdisjoint({"conv", "dense"}):
                 continue
-            if not any(source in self._shortcut(t) for t, _ in terms if t != term):
+            others = ((t, *self._shortcut(t)) for t, _ in terms if t != term)
+            if not any(source in way for way in others):
                 found.append(Block("projection", total, source, term, branch=branch))
 
         def order(block: Block) -> tuple[bool, int]:
