@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from keras_lap.blocks.definition import Residual, Term, few
@@ -31,16 +31,16 @@ class Carried:
     branches: tuple[Term, ...] = ()
 
 
-def find_carried(inside: Graph, sums: Mapping[Tensor, Residual]) -> Carried | None:
+def states_carried(inside: Graph, sums: Mapping[Tensor, Residual]) -> Iterator[Carried]:
     """Follows the shortcuts inside a layer from its outputs back to an input.
 
     Args:
         inside: The graph inside the layer.
         sums: Its residual sums, by their results.
 
-    Returns:
-        The first output that comes from an input by residual sums alone, normalised or
-        activated after them at the most; None if there is none.
+    Yields:
+        Each output that comes from an input by residual sums alone, normalised or
+        activated after them at the most.
     """
     for result, tensor in enumerate(inside.outputs):
         passed: list[Residual] = []
@@ -48,17 +48,17 @@ def find_carried(inside: Graph, sums: Mapping[Tensor, Residual]) -> Carried | No
             if passed and tensor in inside.inputs:
                 source = inside.inputs.index(tensor)
                 carried = Carried(source, result, tuple(passed[::-1]))
-                return replace(carried, branches=_added(inside, carried))
+                yield replace(carried, branches=_added(inside, carried))
+                break
             if tensor in sums:
                 passed.append(sums[tensor])
                 tensor = passed[-1].source
             elif (call := tensor.producer) and _keeps_state(call):
                 (tensor,) = call.inputs
-            elif (source := list(copies(tensor))[-1]) is not tensor:
-                tensor = source
+            elif (source_of := list(copies(tensor))[-1]) is not tensor:
+                tensor = source_of
             else:
                 break
-    return None
 
 
 def _keeps_state(call: Call) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from keras_lap.blocks.graph import LAYER, MODEL, OWN, Call
-from keras_lap.blocks.operations import has_graph, roles_of
+from keras_lap.blocks.operations import has_graph, is_kerass, roles_of
 from keras_lap.blocks.sizes import Unknown
 from keras_lap.blocks.tracing import Traced, layers_below, trace_call, trace_model
 
@@ -33,11 +33,20 @@ def runs_other_code(operation: Any) -> bool:
 
     A layer of Keras may be given a function, or hold a layer or model of the user's.
     """
+    return not is_kerass(type(operation)) or _holds_other_code(operation)
+
+
+def contained_roles(operation: Any) -> frozenset[str]:
+    """The role of an own layer, for one that runs other code without being one."""
+    return frozenset({OWN} if _holds_other_code(operation) else ())
+
+
+def _holds_other_code(operation: Any) -> bool:
     if not isinstance(operation, keras.Layer):
-        return not type(operation).__module__.startswith("keras.")
-    own = {OWN, MODEL}
+        return False
+    layers = (operation, *layers_below(operation))
     return isinstance(operation, _FOREIGN) or any(
-        roles_of(each) & own for each in (operation, *layers_below(operation))
+        roles_of(each) & {OWN, MODEL} for each in layers
     )
 
 

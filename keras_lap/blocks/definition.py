@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 from keras_lap.blocks.graph import (
     ACTIVATION,
     DIFFERENCE,
+    MIXES,
     MODEL,
     NORM,
     SUM,
@@ -31,6 +32,7 @@ ALL_SHORTCUTS = "sums parallel branches: all of them look like shortcuts"
 KEEPS_THE_SHAPE = (
     "its shortcut only normalises or pools and keeps the shape, so no state reaches it"
 )
+CENTRES = "takes a mean or the like from its input, which moves no state"
 BROADCASTS = "the sum broadcasts its shortcut from {} to {}"
 
 
@@ -242,14 +244,18 @@ def _candidates(total: Sum) -> tuple[list[tuple[Kind, Tensor, Tensor]], list[str
     """
     shape = total.call.outputs[0].shape
 
+    found: list[tuple[Kind, Tensor, Tensor]] = []
+    reasons: list[str] = []
+
     def others_use(term: Tensor, source: Tensor) -> bool:
         rest = total.besides(term)
-        if any(flows(source, other) for other in rest):
-            return True
-        return bool(_entering(total.call, source, rest))
+        using = [other for other in rest if flows(source, other)]
+        if not using:
+            return bool(_entering(total.call, source, rest))
+        centres = all(_centres(total, source, other) for other in using)
+        reasons.extend([CENTRES] * centres)
+        return not centres
 
-    found: list[tuple[Kind, Tensor, Tensor]] = []
-    reasons = []
     unchanged = list(dict.fromkeys(total.unchanged))
     for term in sorted(unchanged, key=lambda t: min(s.position for s in copies(t))):
         source = next((s for s in copies(term) if others_use(term, s)), None)
@@ -257,9 +263,9 @@ def _candidates(total: Sum) -> tuple[list[tuple[Kind, Tensor, Tensor]], list[str
             found.append(("identity", term, source))
         elif source is not None:
             reasons.append(BROADCASTS.format(term.shape, shape))
-    if found:
+    if found or CENTRES in reasons:
         return found, reasons
-    chains = [list(shortcut(term.tensor)) for term in total.terms]
+    chains = [[term.tensor, *shortcut(term.tensor)] for term in total.terms]
     for term in unchanged:
         source = next((s for s in shortcut(term) if others_use(term, s)), None)
         if source is None:
@@ -274,6 +280,16 @@ def _candidates(total: Sum) -> tuple[list[tuple[Kind, Tensor, Tensor]], list[str
             found.append(("projection", term, source))
     found.sort(key=lambda each: (each[1].shape == each[2].shape, each[2].position))
     return found, reasons
+
+
+def _centres(total: Sum, source: Tensor, other: Tensor) -> bool:
+    """Whether a term takes from a state a statistic of that state, as norms do."""
+    if Term(other, -1) not in total.terms:
+        return False
+    if other.shape == total.call.outputs[0].shape:
+        return False
+    made = (tensor.producer for tensor in between(source, source, [other]))
+    return not any(MIXES in call.roles for call in made if call is not None)
 
 
 def _entering(call: Call, source: Tensor, rest: Sequence[Tensor]) -> list[Tensor]:

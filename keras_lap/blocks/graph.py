@@ -64,7 +64,8 @@ class Call:
         label: The operation's name; that of its class for a function in a layer's
             `call`, which Keras names anew each time it is looked into.
         roles: What the operation can be; see above.
-        inputs: Tensors that go in, positional and keyword ones alike.
+        inputs: Tensors that go in, positional and keyword ones alike; of a layer in a
+            `call`, also those that are made of weights alone.
         outputs: Tensors that come out.
         signs: Of a sum or difference, 1 for each input that it adds and −1 for each
             that it takes away; empty if it adds them all.

@@ -38,7 +38,8 @@ _SHAPE = frozenset({roles.SHAPE_ONLY})
 _FUNCTIONS: dict[str, frozenset[str]] = {
     "Add": frozenset({roles.SUM, roles.KEEPS_STATE}),
     "Subtract": frozenset({roles.DIFFERENCE, roles.KEEPS_STATE}),
-    **dict.fromkeys(["Cast", "Divide", "Multiply", "Reshape"], _KEEPS),
+    "Cast": frozenset({roles.COPY, roles.KEEPS_STATE}),
+    **dict.fromkeys(["Divide", "Multiply", "Reshape"], _KEEPS),
     **dict.fromkeys(["Dot", "Einsum", "Matmul", "Tensordot"], _MIXES),
     # They take a tensor for its shape and leave its values alone.
     **dict.fromkeys(["FullLike", "OnesLike", "ZerosLike"], _SHAPE),
@@ -54,9 +55,10 @@ def roles_of(operation: keras.Operation) -> frozenset[str]:
     """All roles that an operation can play; see `keras_lap.blocks.graph`."""
     kind = type(operation)
     if not isinstance(operation, keras.Layer):
-        kerass = kind.__module__.startswith("keras.")
-        return _FUNCTIONS.get(kind.__name__, _NONE) if kerass else _NONE
+        return _FUNCTIONS.get(kind.__name__, _NONE) if is_kerass(kind) else _NONE
     found = {roles.LAYER, roles.MIXES, *_of_layer(operation)}
+    if not is_kerass(kind):  # may merge in another way
+        found -= {roles.SUM, roles.DIFFERENCE}
     if has_graph(operation):
         found.add(roles.MODEL)
     if not _call_is_of(operation, "layers"):
@@ -64,6 +66,11 @@ def roles_of(operation: keras.Operation) -> frozenset[str]:
     if getattr(kind, "is_residual_block", False):
         found.add(roles.DECLARED)
     return frozenset(found)
+
+
+def is_kerass(kind: type) -> bool:
+    """Whether a class is one of Keras's own."""
+    return kind.__module__.startswith("keras.")
 
 
 def _of_layer(layer: keras.Layer) -> set[str]:

@@ -11,12 +11,10 @@ from typing import Any
 
 import keras
 
-from keras_lap.blocks.containers import runs_other_code, trace_steps
+from keras_lap.blocks.containers import contained_roles, runs_other_code, trace_steps
 from keras_lap.blocks.graph import (
     DECLARED,
-    LAYER,
     MODEL,
-    OWN,
     Call,
     Graph,
     Tensor,
@@ -102,8 +100,7 @@ def _look_inside(graph: Graph, unknown: Unknown, declared: bool) -> None:
             call.inside = trace_model(call.operation, (*call.path, call))
             _look_inside(call.inside, unknown, declared)
         elif runs_other_code(call.operation):
-            if LAYER in call.roles:
-                call.roles |= {OWN}
+            call.roles |= contained_roles(call.operation)
             traced = _look_into(graph, call, unknown, sizes, declared)
             call.inside, call.closed = traced.graph, traced.reason
             if traced.graph is None:
@@ -146,14 +143,14 @@ def _closed(call: Call, traced: Traced) -> list[Call]:
 
 
 def _lengths(closed: list[Call]) -> list[int]:
-    """Lengths that closed calls may want: the usual ones, and those of their tables."""
+    """Lengths that closed calls may want: a short one, and those of their tables."""
     tables = [
         each.shape[0]
         for call in closed
         for each in getattr(call.operation, "variables", ())
         if len(each.shape) == 2
     ]
-    return list(dict.fromkeys([*LENGTHS[1:], *tables])) if closed else []
+    return list(dict.fromkeys([min(LENGTHS), *tables])) if closed else []
 
 
 def _close(graph: Graph, call: Call, sizes: list[Sizes]) -> None:

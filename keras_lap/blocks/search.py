@@ -9,8 +9,14 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from keras_lap.blocks.carried import find_carried
-from keras_lap.blocks.definition import Residual, between, find_sum, judge
+from keras_lap.blocks.carried import states_carried
+from keras_lap.blocks.definition import (
+    PARALLEL,
+    Residual,
+    between,
+    find_sum,
+    judge,
+)
 from keras_lap.blocks.graph import (
     DECLARED,
     DIFFERENCE,
@@ -59,8 +65,9 @@ def search(graph: Graph) -> Found:
         blocks, left_out = _look_at(graph, call, bare)
         found += blocks
         skipped += left_out
+    found, strangers = _without_strangers(graph, found)
     found, around = _innermost(graph, found)
-    return found, skipped + around
+    return found, skipped + strangers + around
 
 
 def whole(graph: Graph, call: Call) -> FoundBlock | Skipped:
@@ -120,12 +127,9 @@ def _as_layer(
     It is if these sums carry one of its inputs to an output; what else is inside is
     part of it then. Layers with blocks of their own inside count in its place.
     """
-    sums = {
-        block.call.outputs[0]: block.residual
-        for block in found
-        if block.graph is inside and block.residual and block.block.kind != "layer"
-    }
-    carried = find_carried(inside, sums) if sums and len(sums) == len(found) else None
+    sums = _sums(inside, found)
+    states = states_carried(inside, sums) if len(sums) == len(found) else iter(())
+    carried = next(states, None)
     if carried is None:
         return None
     closing = found[-1].block.name
@@ -149,6 +153,37 @@ def _as_layer(
         return None
     moved = replace(moved, kind="projection", before=first.before, after=after)
     return _seen(inside, call, moved, closing)
+
+
+def _sums(graph: Graph, found: list[FoundBlock]) -> dict[Tensor, Residual]:
+    """Those of some blocks that are sums in a graph, by their results."""
+    return {
+        block.call.outputs[0]: block.residual
+        for block in found
+        if block.graph is graph and block.residual and block.block.kind != "layer"
+    }
+
+
+def _without_strangers(graph: Graph, found: list[FoundBlock]) -> Found:
+    """Leaves out sums of what entered a call from outside, off the way of a state.
+
+    Where a state and its branch come from outside, the layer has to carry the state on
+    to an output: in ``attend(x + positions)`` nothing is moved, wherever the positions
+    came from.
+    """
+    sums = _sums(graph, found)
+    if not any(residual.entering for residual in sums.values()):
+        return found, []
+    moved = {each for state in states_carried(graph, sums) for each in state.passed}
+    strangers = [
+        block
+        for block in found
+        if block.residual in sums.values()
+        and block.residual.entering
+        and block.residual not in moved
+    ]
+    kept = [block for block in found if block not in strangers]
+    return kept, [Skipped(block.block.name, PARALLEL) for block in strangers]
 
 
 def _within_call(call: Call, found: list[FoundBlock], skipped: list[Skipped]) -> Found:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from keras_lap.blocks.graph import COPY, MODEL, POINTWISE, PROJECTS, Call, Tensor
+from keras_lap.blocks.graph import COPY, POINTWISE, PROJECTS, Call, Tensor
 
 
 def copies(tensor: Tensor) -> Iterator[Tensor]:
@@ -43,12 +43,13 @@ def shortcut(tensor: Tensor) -> Iterator[Tensor]:
 
 
 def _may_project(call: Call) -> bool:
-    """Whether a call may lie on a projection; a model may that is a chain of such."""
+    """Whether a call may lie on a projection, as does what is a chain of such calls."""
     if len(call.inputs) != 1:
         return False
-    if MODEL in call.roles and call.inside is not None:
+    if call.inside is not None and len(call.outputs) == 1:
         (source,) = call.inside.inputs
-        return source in shortcut(call.inside.outputs[0])
+        if source in shortcut(call.inside.outputs[0]):
+            return True
     return PROJECTS in call.roles
 
 
@@ -65,10 +66,10 @@ def _mixes(tensor: Tensor, source: Tensor) -> bool:
     while tensor is not source:
         call = tensor.producer
         assert call is not None  # as of each step of a shortcut
+        inside = None if PROJECTS in call.roles else call.inside
         if POINTWISE in call.roles:
             return True
-        model = call.inside if MODEL in call.roles else None
-        if model is not None and _mixes(model.outputs[0], model.inputs[0]):
+        if inside is not None and _mixes(inside.outputs[0], inside.inputs[0]):
             return True
         (tensor,) = call.inputs
     return False

@@ -1,11 +1,15 @@
-"""What layers say that they return for symbolic tensors, where Keras gives up early."""
+"""Lets calls run on symbolic tensors where Keras gives up early.
+
+Backends differ in how early that is; what is read of a network must not.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import inspect
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -63,6 +67,74 @@ def _with_none(own: type[keras.Layer]) -> type[keras.Layer]:
         )
 
     return type(own.__name__, (own,), {"__call__": call, "__module__": own.__module__})
+
+
+_OPERATORS = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul")
+_patched = threading.RLock()
+
+
+@contextlib.contextmanager
+def symbols_first() -> Iterator[None]:
+    """Lets symbolic tensors take part in whatever a `call` computes.
+
+    An array or variable beside one hands the operator on to it, as in
+    ``self.scale * x``; and an operation of Keras that cannot say what it returns is run
+    on placeholders of the backend.
+    """
+    patches: list[tuple[type, str, Any]] = [
+        (keras.KerasTensor, "__array_ufunc__", None),  # for arrays of NumPy
+        (keras.Operation, "symbolic_call", _symbolic_call),
+        *((keras.Variable, f"__{name}__", _deferring(name)) for name in _OPERATORS),
+    ]
+    with _patched, contextlib.ExitStack() as undo:
+        for owner, name, value in patches:
+            undo.enter_context(_attribute(owner, name, value))
+        if "__jax_array__" in vars(keras.KerasTensor):
+            refuses = vars(keras.KerasTensor)["__jax_array__"]
+            undo.callback(setattr, keras.KerasTensor, "__jax_array__", refuses)
+            del keras.KerasTensor.__jax_array__
+        yield
+
+
+@contextlib.contextmanager
+def _attribute(owner: type, name: str, value: Any) -> Iterator[None]:
+    """Sets an attribute of a class, and leaves it as it was."""
+    before = vars(owner).get(name, _MISSING)
+    setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        if before is _MISSING:
+            delattr(owner, name)
+        else:
+            setattr(owner, name, before)
+
+
+_MISSING = object()
+
+
+def _deferring(name: str) -> Callable[[Any, Any], Any]:
+    own = getattr(keras.Variable, f"__{name}__")
+
+    def operator(self: keras.Variable, other: Any) -> Any:
+        return NotImplemented if is_symbol(other) else own(self, other)
+
+    return operator
+
+
+def _symbolic_call(self: keras.Operation, *args: Any, **kwargs: Any) -> Any:
+    try:
+        return _BY_KERAS(self, *args, **kwargs)
+    except Exception:
+        by_call = functools.partial(keras.Operation.compute_output_spec, self)
+        vars(self)["compute_output_spec"] = by_call
+        try:
+            return _BY_KERAS(self, *args, **kwargs)
+        finally:
+            del vars(self)["compute_output_spec"]
+
+
+_BY_KERAS = keras.Operation.symbolic_call
 
 
 def _dense(leaf: Any) -> Any:

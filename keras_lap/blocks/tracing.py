@@ -22,7 +22,13 @@ import keras
 from keras_lap.blocks.graph import DIFFERENCE, Call, Graph, Tensor
 from keras_lap.blocks.operations import roles_of
 from keras_lap.blocks.sizes import BATCH, KNOWN, Sizes, Unknown
-from keras_lap.blocks.specs import accepted, is_symbol, output_spec, returning_none
+from keras_lap.blocks.specs import (
+    accepted,
+    is_symbol,
+    output_spec,
+    returning_none,
+    symbols_first,
+)
 
 _REMAT = "{!r} runs under a RematScope, where nothing inside is kept"
 
@@ -136,7 +142,7 @@ def _run(
 def _symbolic_call(layer: keras.Layer, args: tuple, kwargs: dict) -> list[Any]:
     """The flat outputs of a layer's call on symbolic tensors."""
     # No seed or statistic moves on, and no variable is made.
-    with keras.StatelessScope(initialize_variables=False):
+    with keras.StatelessScope(initialize_variables=False), symbols_first():
         result = layer.call(*args, **accepted(layer, kwargs))
     # A value that is not symbolic was computed from none of the inputs.
     return [
@@ -216,23 +222,26 @@ def _walk(
             counted = label = type(operation).__name__.lower()
         use = uses.get(counted, 0)
         uses[counted] = use + 1
+        arguments, symbols = node.arguments, node.input_tensors
+        if earlier is not None and isinstance(operation, keras.Layer):
+            arguments, symbols = _with_constants(node.arguments)
         call = Call(
             operation,
             label,
             roles_of(operation),
-            tuple(map(tensor, node.input_tensors)),
+            tuple(map(tensor, symbols)),
             tuple(map(tensor, node.outputs)),
             path=path,
             use=use,
             index=len(calls),
             in_call=earlier is not None,
-            arguments=node.arguments,
+            arguments=arguments,
             sealed=_sealed(operation),
         )
         if DIFFERENCE in call.roles:
             call.signs = _signs(node)
         if earlier is not None:
-            _locate(call, number, node, earlier)
+            _locate(call, number, earlier)
         calls.append(call)
     return Graph(calls, list(map(tensor, inputs)), list(map(tensor, outputs)))
 
@@ -246,10 +255,38 @@ def _signs(node: Any) -> tuple[int, ...]:
     return tuple(-1 if path[-1] in (1, "x2") else 1 for path in paths)
 
 
-def _locate(call: Call, number: int, node: Any, earlier: dict[int, int]) -> None:
+@dataclass(frozen=True)
+class Arguments:
+    """Those of a call, with symbolic tensors."""
+
+    args: tuple
+    kwargs: dict
+
+
+def _with_constants(arguments: Any) -> tuple[Arguments, list[keras.KerasTensor]]:
+    """Arguments with symbolic tensors for those of numbers, too, and all of these.
+
+    As the queries of a decoder, which begin as weights.
+    """
+
+    def symbolic(leaf: Any) -> Any:
+        if not keras.ops.is_tensor(leaf) or len(leaf.shape) < 2:
+            return leaf
+        dtype = keras.backend.standardize_dtype(leaf.dtype)
+        floats = keras.backend.is_float_dtype(dtype)
+        return keras.KerasTensor(tuple(leaf.shape), dtype) if floats else leaf
+
+    args, kwargs = keras.tree.map_structure(
+        symbolic, (arguments.args, arguments.kwargs)
+    )
+    found = [leaf for leaf in keras.tree.flatten((args, kwargs)) if is_symbol(leaf)]
+    return Arguments(args, kwargs), found
+
+
+def _locate(call: Call, number: int, earlier: dict[int, int]) -> None:
     """Notes where a call can be seen while the `call` around it runs."""
     layer = call.operation
-    call.paths = _tensor_paths((node.arguments.args, node.arguments.kwargs))
+    call.paths = _tensor_paths((call.arguments.args, call.arguments.kwargs))
     call.number = number - earlier.get(id(layer), 0)
     if call.sealed:
         call.hidden = call.sealed

@@ -47,21 +47,22 @@ def values_used(call: Call, sizes: Sizes) -> list[list[int]] | None:
     return used
 
 
-def _values(symbol: keras.KerasTensor, draw: int) -> Any:
+def _values(symbol: keras.KerasTensor, draw: int) -> np.ndarray:
     """An array for a symbolic tensor: ones for masks and indices, and zeros instead."""
     if keras.backend.is_float_dtype(symbol.dtype):
         values = np.random.default_rng(draw).uniform(0.5, 1.5, symbol.shape)
     else:
         values = np.full(symbol.shape, 1 - draw)
-    return keras.ops.convert_to_tensor(values, symbol.dtype)
+    return values
 
 
-def _run(call: Call, values: list[Any]) -> list[Any]:
+def _run(call: Call, values: list[np.ndarray]) -> list[Any]:
     """The outputs as NumPy arrays; no variable is changed, nor need it have a value."""
     operation = call.operation
-    by_symbol = {
-        id(tensor.symbol): value
-        for tensor, value in zip(call.inputs, values, strict=True)
+    symbols = [tensor.symbol for tensor in call.inputs]
+    by_symbol = {  # made anew each time, as a call may change them in place
+        id(symbol): keras.ops.convert_to_tensor(value, symbol.dtype)
+        for symbol, value in zip(symbols, values, strict=True)
     }
     args, kwargs = keras.tree.map_structure(
         lambda leaf: by_symbol.get(id(leaf), leaf) if is_symbol(leaf) else leaf,
