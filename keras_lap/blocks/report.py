@@ -26,9 +26,9 @@ class ResidualBlock:
     Attributes:
         name: Name of the merge layer, after the names of the nested models and layers
             that hold it; ``#2``, ``#3``, … mark later calls of the same layer.
-        kind: `"identity"`, `"projection"` (the shortcut changes the shape) or
-            `"layer"` (a whole layer: its residual connections are inside its call, or
-            it was asked for by `blocks=`).
+        kind: `"identity"`, `"projection"` (the shortcut changes the shape or is a
+            linear layer) or `"layer"` (a whole layer: its residual connections are
+            inside its call, or it was asked for by `blocks=`).
         shape: Shape of the state, `(batch, ...)` with None for unknown sizes; `()` if
             nothing of it is known.
         merge: Name of the operation that adds up last, as `name`; empty for a layer
