@@ -5,6 +5,7 @@ the arguments that their constructors are given here. Where a variant decides wh
 its blocks have a shortcut (by stride and filters), its paper's rule is cited.
 
 KerasHub's networks are tiny: the counts depend on depths, strides and filters only.
+Those of several parts are in `composite_architectures.py`.
 """
 
 from __future__ import annotations

@@ -376,8 +376,8 @@ COMPOSITE = [
         "context in the last"),
     Row("MMDiT, dual attention", lambda: mmdit((0,)), 0, 0, 2 + 2 + 1, "as MMDiT, a "
         "third sum (x + gate * second attention) for the image in layer 0"),
-    Row("Flux", flux, 0, 0, 1 + 2, "flux_layers.py, DoubleStreamBlock: two sums for "
-        "image and two for text; SingleStreamBlock: x + gate * output, in 2 layers"),
+    Row("Flux", flux, 0, 0, 2 + 2, "flux_layers.py, DoubleStreamBlock: two states, two "
+        "sums each, of image and text; SingleStreamBlock: x + gate * output, twice"),
     Row("DFine", d_fine, 2 * 2, 2 * 2, 2 + 1, "HGNetV2's 2; DFineEncoderLayer: 1 layer "
         "of two sums; DFineDecoderLayer: x + attention and x + feed-forward in each "
         "of 2 layers, apart, for a gate (DFineGate) mixes state and branch between "
