@@ -77,7 +77,7 @@ def _keeps_state(call: Call) -> bool:
     )
 
 
-def _added(inside: Graph, carried: Carried) -> tuple[Tensor, ...]:
+def _added(inside: Graph, carried: Carried) -> tuple[Term, ...]:
     """What sums in a row add to a state, if nothing else changes it on the way."""
     state = inside.inputs[carried.source]
     branches: list[Term] = []

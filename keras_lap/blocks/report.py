@@ -16,6 +16,7 @@ CLOSED = "cannot be looked into, so not counted; blocks= can name it ({})"
 CLOSED_WITHIN = "cannot be looked into, so blocks in it are missed; part of {!r} ({})"
 PROJECTION = "its shortcut is a projection; include_projections=True counts it"
 AROUND = "the block {!r} lies on its branch; the innermost counts, blocks= can name it"
+OTHER_STATE = "moves another state than the one that {!r} is measured by"
 UNKNOWN = "; whether it passes on the values of its inputs is not known"
 
 

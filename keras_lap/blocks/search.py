@@ -6,7 +6,7 @@ A function of plain data: nothing here knows Keras, raises or catches anything.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from keras_lap.blocks.carried import states_carried
@@ -33,6 +33,7 @@ from keras_lap.blocks.report import (
     AROUND,
     CLOSED,
     CLOSED_WITHIN,
+    OTHER_STATE,
     UNKNOWN,
     FoundBlock,
     ResidualBlock,
@@ -101,7 +102,19 @@ def _look_at(graph: Graph, call: Call, bare: set[Tensor]) -> Found:
     layer = _as_layer(graph, call, call.inside, found)
     if layer is None:
         return _within_call(call, found, skipped)
-    return _sorted([layer, *_missed(call)])
+    return _sorted([layer, *_other_states(call, call.inside, found), *_missed(call)])
+
+
+def _other_states(
+    call: Call, inside: Graph, found: list[FoundBlock]
+) -> Iterator[Skipped]:
+    """What a layer that is a block carries beside the state that it is measured by."""
+    names = {block.residual: block.block.name for block in found}
+    first, *others = states_carried(inside, _sums(inside, found))
+    for each in others:
+        if each.source != first.source:
+            name, reason = names[each.passed[-1]], OTHER_STATE.format(call.name)
+            yield Skipped(name, reason)
 
 
 def _missed(call: Call) -> list[Skipped]:
@@ -175,13 +188,8 @@ def _without_strangers(graph: Graph, found: list[FoundBlock]) -> Found:
     if not any(residual.entering for residual in sums.values()):
         return found, []
     moved = {each for state in states_carried(graph, sums) for each in state.passed}
-    strangers = [
-        block
-        for block in found
-        if block.residual in sums.values()
-        and block.residual.entering
-        and block.residual not in moved
-    ]
+    strange = {each for each in sums.values() if each.entering} - moved
+    strangers = [block for block in found if block.residual in strange]
     kept = [block for block in found if block not in strangers]
     return kept, [Skipped(block.block.name, PARALLEL) for block in strangers]
 

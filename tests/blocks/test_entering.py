@@ -180,3 +180,28 @@ def test_a_state_that_begins_as_weights():
     np.testing.assert_allclose(
         as_numpy(displacement), as_numpy(outputs) - queries, rtol=1e-4, atol=1e-6
     )
+
+
+class TwoStates(L.Layer):
+    """Carries both of its inputs by sums, as layers of two modalities do."""
+
+    def build(self, x_shape, y_shape):
+        self.dense = [L.Dense(4, name=f"d{k}") for k in range(2)]
+        for layer in self.dense:
+            layer.build(x_shape)
+
+    def call(self, x, y):
+        both = ops.tanh(x + y)
+        return x + self.dense[0](both), y + self.dense[1](both)
+
+    def compute_output_shape(self, x_shape, y_shape):
+        return x_shape, y_shape
+
+
+def test_a_second_state_that_a_layer_carries_is_named():
+    inputs = two_states()
+    report = find_residual_blocks(keras.Model(inputs, TwoStates(name="it")(*inputs)))
+    assert [block.name for block in report] == ["it"]
+    assert [s.reason for s in report.skipped if "another state" in s.reason] == [
+        "moves another state than the one that 'it' is measured by"
+    ]
