@@ -18,7 +18,7 @@ READERS = ("blocks/tracing.py", "blocks/reading.py")
 # compiles a model with, and the sum of losses as its strategies want it.
 OTHERS = {
     "tuning/hypermodel.py": {"_compile_config"},
-    "training/model.py": {"_aggregate_additional_loss"},
+    "training/trainer.py": {"_aggregate_additional_loss"},
 }
 # Of named tuples: public in spite of their underscore.
 PUBLIC = {"_asdict", "_fields", "_replace"}

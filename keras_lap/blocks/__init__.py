@@ -17,7 +17,8 @@ from keras_lap.blocks.report import (
     require_blocks,
 )
 from keras_lap.blocks.selection import Selection
-from keras_lap.blocks.tracing import layers_below, measure
+from keras_lap.blocks.sizes import measure
+from keras_lap.blocks.tracing import layers_below
 from keras_lap.blocks.views import View, view, why_hidden
 
 __all__ = [

@@ -1,26 +1,21 @@
-"""When is a sum in a graph the end of a residual block, and a layer a block as a whole?
+"""When is a sum in a graph the end of a residual block?
 
-``x_out = act?(x_in + r(x_in))``: `x_in` reaches the sum unchanged, or through a
-shortcut that only changes its shape, and the rest of the sum depends on `x_in`. A layer
-is a block if such sums carry one of its inputs to an output.
+``x_out = act?(x_in ± r(x_in))``: `x_in` reaches the sum unchanged, or through a
+shortcut that is a projection, and the rest of the sum depends on `x_in`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from keras_lap.blocks.graph import (
     ACTIVATION,
-    COPY,
-    KEEPS_STATE,
-    LAYER,
+    DIFFERENCE,
     MIXES,
     MODEL,
     NORM,
-    OWN,
-    PROJECTS,
     SUM,
     Call,
     Graph,
@@ -28,35 +23,49 @@ from keras_lap.blocks.graph import (
     flows,
     used,
 )
+from keras_lap.blocks.shortcuts import copies, projects, shortcut
 
 Kind = Literal["identity", "projection", "layer"]
 
 PARALLEL = "sums parallel branches: no input is a shortcut past the others"
 ALL_SHORTCUTS = "sums parallel branches: all of them look like shortcuts"
-KEEPS_THE_SHAPE = "its shortcut is a layer that keeps the shape, so no state reaches it"
+KEEPS_THE_SHAPE = (
+    "its shortcut only normalises or pools and keeps the shape, so no state reaches it"
+)
+CENTRES = "takes a mean or the like from its input, which moves no state"
 BROADCASTS = "the sum broadcasts its shortcut from {} to {}"
+
+
+class Term(NamedTuple):
+    """A tensor that is added, or taken away where `sign` is −1."""
+
+    tensor: Tensor
+    sign: int = 1
 
 
 @dataclass(frozen=True, eq=False)
 class Residual:
-    """A sum as ``x_in + r(x_in)``: the states of one residual block in a graph.
+    """A sum as ``x_in ± r(x_in)``: the states of one residual block in a graph.
 
     Attributes:
         kind: What the shortcut is.
         before: The state before: `x_in`, or its projection.
         source: `x_in` itself.
         after: The state after: the sum, or the activation of the sum.
-        branches: Tensors of the graph that add up to the displacement; empty if there
+        branches: Terms in the graph that add up to the displacement; empty if there
             are none, or more than it takes to subtract one state from the other.
         later: The same sum with a later one of its terms as the state before.
+        entering: Where the branch comes from the state outside of the graph alone:
+            the inputs of the graph that it enters by.
     """
 
     kind: Kind
     before: Tensor
     source: Tensor
     after: Tensor
-    branches: tuple[Tensor, ...] = ()
+    branches: tuple[Term, ...] = ()
     later: tuple[Residual, ...] = ()
+    entering: tuple[Tensor, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,13 +74,17 @@ class Sum:
 
     Attributes:
         call: The call.
-        terms: The tensors that are added up, or that its layer computes them from.
-        unchanged: Those of them that are terms as they are.
+        terms: What is added up and taken away, or what its layer computes that from.
+        unchanged: The tensors among them that are added as they are.
     """
 
     call: Call
-    terms: Sequence[Tensor]
+    terms: Sequence[Term]
     unchanged: Sequence[Tensor]
+
+    def besides(self, tensor: Tensor) -> list[Tensor]:
+        """The other terms."""
+        return [term.tensor for term in self.terms if term.tensor is not tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,16 +102,23 @@ def find_sum(call: Call) -> Sum | None:
         call: Any call.
 
     Returns:
-        The sum of an addition, ``x + a + b`` being one sum of three; that of a layer
+        The sum of an addition, ``x + a - b`` being one sum of three; that of a layer
         which adds up its inputs; None for anything else, and for a part of a sum.
     """
     if len(call.inputs) < 2 or MODEL in call.roles or _is_part(call):
         return None
-    if SUM in call.roles:
-        terms = _terms(call, _is_part)
-        return Sum(call, terms, terms)
+    if _adds(call):
+        return _sum(call, _terms(call, _is_part))
     unchanged = _added_up(call, call.inside) if call.inside else []
-    return Sum(call, call.inputs, unchanged) if unchanged else None
+    return Sum(call, list(map(Term, call.inputs)), unchanged) if unchanged else None
+
+
+def _adds(call: Call) -> bool:
+    return SUM in call.roles or DIFFERENCE in call.roles
+
+
+def _sum(call: Call, terms: list[Term]) -> Sum:
+    return Sum(call, terms, [term.tensor for term in terms if term.sign > 0])
 
 
 def _added_up(call: Call, inside: Graph) -> list[Tensor]:
@@ -106,14 +126,14 @@ def _added_up(call: Call, inside: Graph) -> list[Tensor]:
     closing = inside.outputs[0].producer
     if closing is not None and ACTIVATION in closing.roles:
         closing = closing.inputs[0].producer
-    if closing is None or SUM not in closing.roles:
+    if closing is None or not _adds(closing):
         return []
+    total = _sum(closing, _terms(closing, _is_part))
     unchanged = []
     for outer, source in zip(call.inputs, inside.inputs, strict=True):
-        rest = [term for term in closing.inputs if term is not source]
         # If the rest comes from it within the layer, the layer is a block, not a sum.
-        if len(rest) < len(closing.inputs) and not any(
-            flows(source, term) for term in rest
+        if source in total.unchanged and not any(
+            flows(source, term) for term in total.besides(source)
         ):
             unchanged.append(outer)
     return unchanged
@@ -123,7 +143,7 @@ def _is_part(call: Call) -> bool:
     """Whether an addition is only a part of the sum that alone takes it.
 
     ``(x + a(x)) + b(x)`` is one sum; in ``(y + b(y)) + x`` the inner one is a block of
-    its own, for its state before is another.
+    its own, for its state before is another, and so it is in ``x - (x + a(x))``.
     """
     whole = _enclosing_sum(call)
     if whole is None:
@@ -131,6 +151,8 @@ def _is_part(call: Call) -> bool:
     own = _state_before(call)
     if own is None:
         return True
+    if Term(call.outputs[0], -1) in _signed(whole):
+        return False
     parts = (tensor.producer for tensor in whole.inputs)
     states = [
         _state_before(part)
@@ -144,31 +166,38 @@ def _is_part(call: Call) -> bool:
 def _state_before(call: Call) -> Tensor | None:
     """The state before an addition, taken with all additions that it alone takes."""
     terms = _terms(call, lambda part: _enclosing_sum(part) is not None)
-    found, _ = _candidates(Sum(call, terms, terms))
+    found, _ = _candidates(_sum(call, terms))
     return found[0][1] if found else None
 
 
 def _enclosing_sum(call: Call) -> Call | None:
     """The addition that alone takes the result of an addition and goes on with it."""
     total = call.outputs[0]
-    if SUM not in call.roles or len(total.consumers) != 1:
+    if not _adds(call) or len(total.consumers) != 1:
         return None
     (consumer,) = total.consumers
-    within = SUM in consumer.roles and len(consumer.inputs) > 1
+    within = _adds(consumer) and len(consumer.inputs) > 1
     return consumer if within and not total.leaves else None
 
 
-def _terms(call: Call, opens: Callable[[Call], bool]) -> list[Tensor]:
+def _signed(call: Call) -> list[Term]:
+    """The inputs of an addition or subtraction as terms."""
+    signs = call.signs or (1,) * len(call.inputs)
+    return [Term(*each) for each in zip(call.inputs, signs, strict=True)]
+
+
+def _terms(call: Call, opens: Callable[[Call], bool]) -> list[Term]:
     """The terms of an addition, those of the additions it opens in their places."""
-    terms: list[Tensor] = []
-    stack = list(call.inputs[::-1])
+    terms: list[Term] = []
+    stack = _signed(call)[::-1]
     while stack:
-        tensor = stack.pop()
+        tensor, sign = stack.pop()
         part = tensor.producer
         if part is not None and opens(part):
-            stack.extend(part.inputs[::-1])
+            inner = _signed(part)[::-1]
+            stack.extend(Term(each.tensor, sign * each.sign) for each in inner)
         else:
-            terms.append(tensor)
+            terms.append(Term(tensor, sign))
     return terms
 
 
@@ -196,74 +225,94 @@ def _residual(
     total: Sum, bare: set[Tensor], kind: Kind, before: Tensor, source: Tensor
 ) -> Residual:
     result = total.call.outputs[0]
-    rest = [term for term in total.terms if term is not before]
+    rest = total.besides(before)
     is_state = before in bare or _starts_with_activation(source, rest)
     after = result if is_state else _activated(result)
-    plain = after is result and SUM in total.call.roles
+    plain = after is result and _adds(total.call)
     branches = _others(total.call, before) if plain else ()
-    return Residual(kind, before, source, after, branches)
+    within = any(flows(source, each) for each in rest)
+    entering = () if within else tuple(_entering(total.call, source, rest))
+    return Residual(kind, before, source, after, branches, entering=entering)
 
 
 def _candidates(total: Sum) -> tuple[list[tuple[Kind, Tensor, Tensor]], list[str]]:
     """Every way to read a sum as a block: kind, state before, where that comes from.
 
-    If several of its terms are states of the others, the earliest comes first. Also the
-    reasons why what looks like one is none.
+    If several of its terms are states of the others, the earliest comes first, and a
+    shortcut that changes the shape before one that keeps it. Also the reasons why what
+    looks like one is none.
     """
     shape = total.call.outputs[0].shape
 
-    def others_use(term: Tensor, source: Tensor) -> bool:
-        rest = (other for other in total.terms if other is not term)
-        return any(flows(source, other) for other in rest)
-
     found: list[tuple[Kind, Tensor, Tensor]] = []
-    reasons = []
+    reasons: list[str] = []
+
+    def others_use(term: Tensor, source: Tensor) -> bool:
+        rest = total.besides(term)
+        using = [other for other in rest if flows(source, other)]
+        if not using:
+            return bool(_entering(total.call, source, rest))
+        centres = all(_centres(total, source, other) for other in using)
+        reasons.extend([CENTRES] * centres)
+        return not centres
+
     unchanged = list(dict.fromkeys(total.unchanged))
-    for term in sorted(unchanged, key=lambda t: min(s.position for s in _copies(t))):
-        source = next((s for s in _copies(term) if others_use(term, s)), None)
+    for term in sorted(unchanged, key=lambda t: min(s.position for s in copies(t))):
+        source = next((s for s in copies(term) if others_use(term, s)), None)
         if source is not None and term.shape == shape:
             found.append(("identity", term, source))
         elif source is not None:
             reasons.append(BROADCASTS.format(term.shape, shape))
-    if found:
+    if found or CENTRES in reasons:
         return found, reasons
-    chains = [list(_shortcut(term)) for term in total.terms]
+    chains = [[term.tensor, *shortcut(term.tensor)] for term in total.terms]
     for term in unchanged:
-        source = next((s for s in _shortcut(term) if others_use(term, s)), None)
+        source = next((s for s in shortcut(term) if others_use(term, s)), None)
         if source is None:
             continue
         if sum(source in chain for chain in chains) > 1:
             reasons.append(ALL_SHORTCUTS)
-        elif term.shape == source.shape:
+        elif not projects(term, source):
             reasons.append(KEEPS_THE_SHAPE)
+        elif term.shape != shape:
+            reasons.append(BROADCASTS.format(term.shape, shape))
         else:
             found.append(("projection", term, source))
+    found.sort(key=lambda each: (each[1].shape == each[2].shape, each[2].position))
     return found, reasons
 
 
-def _copies(tensor: Tensor) -> Iterator[Tensor]:
-    """The tensor, and those that it is a mere copy of."""
-    yield tensor
-    while (call := tensor.producer) and COPY in call.roles and len(call.inputs) == 1:
-        (tensor,) = call.inputs
-        yield tensor
-
-
-def _shortcut(tensor: Tensor) -> Iterator[Tensor]:
-    """Tensors from which `tensor` comes through shortcut layers alone."""
-    while (call := tensor.producer) and _may_project(call):
-        (tensor,) = call.inputs
-        yield tensor
-
-
-def _may_project(call: Call) -> bool:
-    """Whether a call may lie on a projection; a model may that is a chain of such."""
-    if len(call.inputs) != 1:
+def _centres(total: Sum, source: Tensor, other: Tensor) -> bool:
+    """Whether a term takes from a state a statistic of that state, as norms do."""
+    if Term(other, -1) not in total.terms:
         return False
-    if MODEL in call.roles and call.inside is not None:
-        (source,) = call.inside.inputs
-        return source in _shortcut(call.inside.outputs[0])
-    return PROJECTS in call.roles
+    if other.shape == total.call.outputs[0].shape:
+        return False
+    made = (tensor.producer for tensor in between(source, source, [other]))
+    return not any(MIXES in call.roles for call in made if call is not None)
+
+
+def _entering(call: Call, source: Tensor, rest: Sequence[Tensor]) -> list[Tensor]:
+    """Inputs of a call's graph that bring what is computed from `source` into `rest`.
+
+    As with a layer that takes a state and what attends to it: they were computed from
+    that state, which is another input of the graph, before the layer was called.
+    """
+    around = call.path[-1] if call.path else None
+    if around is None or around.inside is None or source not in around.inside.inputs:
+        return []
+    outer = dict(zip(around.inside.inputs, around.inputs, strict=True))
+    state = outer.pop(source)
+    entering = []
+    for inner, tensor in outer.items():
+        used_here = any(flows(inner, each) for each in rest)
+        if used_here and any(_comes(around, each, tensor) for each in copies(state)):
+            entering.append(inner)
+    return entering
+
+
+def _comes(call: Call, source: Tensor, tensor: Tensor) -> bool:
+    return flows(source, tensor) or bool(_entering(call, source, [tensor]))
 
 
 def _activated(total: Tensor) -> Tensor:
@@ -289,108 +338,34 @@ def _starts_with_activation(source: Tensor, rest: list[Tensor]) -> bool:
     )
 
 
-def _others(call: Call, before: Tensor) -> tuple[Tensor, ...]:
+def _others(call: Call, before: Tensor) -> tuple[Term, ...]:
     """The other terms of an addition, whose own sum then is ``x_out − x_in``.
 
     None if there are more than two, one is broadcast, or the shortcut is no term itself
     but that of an addition which is; that one may add a constant, which is no tensor.
     """
-    terms = list(call.inputs)
-    if before not in terms:
+    terms = _signed(call)
+    if Term(before) not in terms:
         return ()
-    terms.remove(before)  # once and no more: ``x + x`` moves x by x
-    return _few(terms, before)
+    terms.remove(Term(before))  # once and no more: ``x + x`` moves x by x
+    return few(terms, before)
 
 
-def _few(branches: list[Tensor], state: Tensor) -> tuple[Tensor, ...]:
+def few(branches: list[Term], state: Tensor) -> tuple[Term, ...]:
     """The branches, if adding them up costs no more than subtracting two states."""
-    alike = all(each.shape == state.shape for each in branches)
+    alike = all(each.tensor.shape == state.shape for each in branches)
     return tuple(branches) if alike and len(branches) <= 2 else ()
 
 
-def between(residual: Residual, total: Call) -> list[Tensor]:
-    """What the sum of a block is computed from, after its source, past the shortcut."""
-    oldest = residual.source.position
-    stack = list(total.inputs)
+def between(source: Tensor, before: Tensor, ends: Sequence[Tensor]) -> list[Tensor]:
+    """What some tensors are computed from, after `source`, past the shortcut."""
+    oldest = source.position
+    stack = list(ends)
     found: set[Tensor] = set()
     while stack:
         tensor = stack.pop()
-        new = tensor is not residual.before and tensor not in found
+        new = tensor is not before and tensor not in found
         if new and tensor.position > oldest:
             found.add(tensor)
             stack += used(tensor)
     return sorted(found, key=lambda tensor: tensor.position)
-
-
-@dataclass(frozen=True, eq=False)
-class Carried:
-    """A state that a layer carries from an input to an output by residual sums.
-
-    Attributes:
-        source: Index of the input.
-        result: Index of the output.
-        passed: The sums between them, the first one first.
-        branches: What they add to the state; empty where their sum is not the
-            displacement.
-    """
-
-    source: int
-    result: int
-    passed: tuple[Residual, ...]
-    branches: tuple[Tensor, ...] = ()
-
-
-def find_carried(inside: Graph, sums: Mapping[Tensor, Residual]) -> Carried | None:
-    """Follows the shortcuts inside a layer from its outputs back to an input.
-
-    Args:
-        inside: The graph inside the layer.
-        sums: Its residual sums, by their results.
-
-    Returns:
-        The first output that comes from an input by residual sums alone, normalised or
-        activated after them at the most; None if there is none.
-    """
-    for result, tensor in enumerate(inside.outputs):
-        passed: list[Residual] = []
-        while True:
-            if passed and tensor in inside.inputs:
-                source = inside.inputs.index(tensor)
-                carried = Carried(source, result, tuple(passed[::-1]))
-                return replace(carried, branches=_added(inside, carried))
-            if tensor in sums:
-                passed.append(sums[tensor])
-                tensor = passed[-1].source
-            elif (call := tensor.producer) and _keeps_state(call):
-                (tensor,) = call.inputs
-            else:
-                break
-    return None
-
-
-def _keeps_state(call: Call) -> bool:
-    """Whether a call after a sum still hands on the state: norm, act, constant."""
-    if len(call.inputs) != 1:
-        return False
-    if KEEPS_STATE in call.roles:
-        return True
-    # A norm of one's own: it keeps the shape, and mixes the features by no weights.
-    return (
-        LAYER in call.roles
-        and OWN in call.roles
-        and call.inside is not None
-        and call.keeps_shape
-        and not any(MIXES in step.roles for step in call.inside.calls)
-    )
-
-
-def _added(inside: Graph, carried: Carried) -> tuple[Tensor, ...]:
-    """What sums in a row add to a state, if nothing else changes it on the way."""
-    state = inside.inputs[carried.source]
-    branches: list[Tensor] = []
-    for residual in carried.passed:
-        if residual.before is not state or not residual.branches:
-            return ()
-        state = residual.after
-        branches += residual.branches
-    return _few(branches, state) if state is inside.outputs[carried.result] else ()

@@ -23,7 +23,8 @@ def find_residual_blocks(
 
     A sum closes a block if one of its terms is a state that another term is
     computed from. The sum may be a `keras.layers.Add`, ``x + y``, `keras.ops.add` or
-    a layer that adds up its inputs; an activation that alone reads the sum belongs to
+    a layer that adds up its inputs, and the other term may be taken away, as in
+    ``x - r(x)``; an activation that alone reads the sum belongs to
     the block. A layer whose `call` carries its input to its output by such sums, as
     transformer layers do, is one block of kind `"layer"`; this is found out by running
     the `call` once on symbolic tensors. Blocks further inside a call, or in that of a
@@ -32,7 +33,9 @@ def find_residual_blocks(
     names it or its class sets ``is_residual_block = True``; the report says so.
 
     Args:
-        model: A model, built: Functional, Sequential or subclassed.
+        model: A model, built: Functional, Sequential or subclassed. Of a
+            `keras_lap.LeastActionModel` its own report is returned; with other
+            arguments than these two defaults, what its network has.
         blocks: `"auto"`; or a list of names of merge layers, of nested models that hold
             blocks, or of any layer that keeps the shape of its input; of these layers
             themselves; of regular expressions (`re.compile`), searched for in the
@@ -40,8 +43,8 @@ def find_residual_blocks(
             whether it is wanted, asked of every layer: it chooses among the blocks
             that `"auto"` finds and layers that are not Keras's own.
         include_projections: Whether to count blocks whose shortcut changes the
-            shape; their displacement starts at the projected input. Defaults to
-            False.
+            shape, or is a linear layer; their displacement starts at the projected
+            input. Defaults to False.
 
     Returns:
         A `BlockReport`, empty if nothing was found.
@@ -57,8 +60,11 @@ def find_residual_blocks(
         >>> len(keras_lap.find_residual_blocks(network))
         9
     """
-    _check_is_built(model)
     everything = isinstance(blocks, str) and blocks == "auto"
+    model, report = unwrapped(model)
+    if report is not None and everything and not include_projections:
+        return report
+    _check_is_built(model)
     root = read(model, declared=not everything)
     if root.inside is None and everything:
         raise ValueError(_closed(root))
@@ -73,6 +79,17 @@ def find_residual_blocks(
         else:
             counted.append(block)
     return BlockReport(model.name, tuple(counted), tuple(skipped), root)
+
+
+def unwrapped(model: Any) -> tuple[Any, BlockReport | None]:
+    """The network inside what wraps one, and the blocks that count there.
+
+    What wraps a network says so by its `block_report`; any other is its own network.
+    """
+    report = getattr(model, "block_report", None)
+    if isinstance(report, BlockReport):
+        return model.network, report
+    return model, None
 
 
 def _check_is_built(model: Any) -> None:

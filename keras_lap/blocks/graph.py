@@ -15,16 +15,18 @@ Shape = tuple[int | None, ...]
 
 # The roles that an operation can play on the way of a state; see `operations`.
 SUM = "sum"  # adds up its inputs
+DIFFERENCE = "difference"  # takes one of two inputs from the other; see `Call.signs`
 COPY = "copy"  # hands its input on unchanged
 NORM = "norm"  # one of Keras's normalisations
 ACTIVATION = "activation"  # works on each number by itself
-PROJECTS = "projects"  # may lie on a shortcut that changes the shape
+PROJECTS = "projects"  # may lie on a shortcut that is a projection
+POINTWISE = "pointwise"  # mixes the features of each place linearly
 KEEPS_STATE = "keeps state"  # after it, the state is still the same one
 MIXES = "mixes"  # mixes the features of a state by weights, or may do so
 SHAPE_ONLY = "shape only"  # takes its inputs for their shapes alone
 LAYER = "layer"  # is a layer, so that what it takes and returns can be seen
 MODEL = "model"  # a model that is a graph itself
-OWN = "own"  # a layer whose call is not Keras's: only looking inside tells what it does
+OWN = "own"  # runs code that is not Keras's: only looking inside tells what it does
 DECLARED = "declared"  # its class says that it is a residual block as a whole
 
 
@@ -62,20 +64,24 @@ class Call:
         label: The operation's name; that of its class for a function in a layer's
             `call`, which Keras names anew each time it is looked into.
         roles: What the operation can be; see above.
-        inputs: Tensors that go in, positional and keyword ones alike.
+        inputs: Tensors that go in, positional and keyword ones alike; of a layer in a
+            `call`, also those that are made of weights alone.
         outputs: Tensors that come out.
+        signs: Of a sum or difference, 1 for each input that it adds and −1 for each
+            that it takes away; empty if it adds them all.
         path: The calls around the graph that holds it, the outermost first.
         use: 0 for the first call with this label in this graph, 1 for the next.
         index: Its position in its graph; below a closed call, among the layers there.
         inside: The graph of the operation, whose inputs and outputs stand for those of
             the call, one for one; None if there is none, or it is closed.
         closed: Why it cannot be looked into; empty if it can, or need not be.
+        used: Of a closed call, for each output the inputs whose values it was seen to
+            use; None if that is not known.
         parts: The layers below a closed call; it is not known which of them it calls.
         is_part: Whether it is one of these, and stands for all calls of that layer.
         has_state: Whether it has weights, or layers of its own.
         in_call: Whether it lies in the graph of a `call`, not in that of a model.
-        recomputes: Whether it is computed anew for the gradient, so that nothing inside
-            is kept.
+        sealed: Why nothing inside can be recorded while it runs; empty if it can.
         arguments: What it was called with, to call it again.
         paths: Where each input is within ``(args, kwargs)``.
         number: Which call of its layer this is in time, within the `call` around it.
@@ -88,16 +94,18 @@ class Call:
     roles: frozenset[str] = frozenset()
     inputs: tuple[Tensor, ...] = ()
     outputs: tuple[Tensor, ...] = ()
+    signs: tuple[int, ...] = ()
     path: tuple[Call, ...] = ()
     use: int = 0
     index: int = 0
     inside: Graph | None = None
     closed: str = ""
+    used: Sequence[Sequence[int]] | None = None
     parts: tuple[Call, ...] = ()
     is_part: bool = False
     has_state: bool = False
     in_call: bool = False
-    recomputes: bool = False
+    sealed: str = ""
     arguments: Any = None
     paths: Sequence[tuple] = ()
     number: int | None = None
@@ -188,7 +196,7 @@ def flows(source: Tensor, tensor: Tensor) -> bool:
     """Whether the value of `source` is used to compute `tensor` (true for itself).
 
     An operation that only reads the shape of an input passes no value on, nor does a
-    layer whose inside shows that; one that cannot be opened is taken to do so. Only
+    layer whose inside shows that, nor a closed one of which nothing is known. Only
     calls after `source` are visited, so the cost is the length of the branch between
     the two and not the depth of the network; and the oldest first, which lie nearest
     to `source` if that is used again and again along the way.
@@ -213,8 +221,11 @@ def used(tensor: Tensor) -> Sequence[Tensor]:
     call = tensor.producer
     if call is None or SHAPE_ONLY in call.roles:
         return ()
+    index = call.outputs.index(tensor)
+    if call.closed:
+        return [call.inputs[each] for each in call.used[index]] if call.used else ()
     if call.inside is None:
         return call.inputs
-    output = call.inside.outputs[call.outputs.index(tensor)]
+    output = call.inside.outputs[index]
     pairs = zip(call.inputs, call.inside.inputs, strict=True)
     return [outer for outer, inner in pairs if flows(inner, output)]

@@ -37,7 +37,9 @@ _SHAPE = frozenset({roles.SHAPE_ONLY})
 # Of the operations that functions of `keras.ops` are, by the names of their classes.
 _FUNCTIONS: dict[str, frozenset[str]] = {
     "Add": frozenset({roles.SUM, roles.KEEPS_STATE}),
-    **dict.fromkeys(["Cast", "Divide", "Multiply", "Reshape", "Subtract"], _KEEPS),
+    "Subtract": frozenset({roles.DIFFERENCE, roles.KEEPS_STATE}),
+    "Cast": frozenset({roles.COPY, roles.KEEPS_STATE}),
+    **dict.fromkeys(["Divide", "Multiply", "Reshape"], _KEEPS),
     **dict.fromkeys(["Dot", "Einsum", "Matmul", "Tensordot"], _MIXES),
     # They take a tensor for its shape and leave its values alone.
     **dict.fromkeys(["FullLike", "OnesLike", "ZerosLike"], _SHAPE),
@@ -53,9 +55,10 @@ def roles_of(operation: keras.Operation) -> frozenset[str]:
     """All roles that an operation can play; see `keras_lap.blocks.graph`."""
     kind = type(operation)
     if not isinstance(operation, keras.Layer):
-        kerass = kind.__module__.startswith("keras.")
-        return _FUNCTIONS.get(kind.__name__, _NONE) if kerass else _NONE
+        return _FUNCTIONS.get(kind.__name__, _NONE) if is_kerass(kind) else _NONE
     found = {roles.LAYER, roles.MIXES, *_of_layer(operation)}
+    if not is_kerass(kind):  # may merge in another way
+        found -= {roles.SUM, roles.DIFFERENCE}
     if has_graph(operation):
         found.add(roles.MODEL)
     if not _call_is_of(operation, "layers"):
@@ -65,10 +68,17 @@ def roles_of(operation: keras.Operation) -> frozenset[str]:
     return frozenset(found)
 
 
+def is_kerass(kind: type) -> bool:
+    """Whether a class is one of Keras's own."""
+    return kind.__module__.startswith("keras.")
+
+
 def _of_layer(layer: keras.Layer) -> set[str]:
     """What a layer of one of Keras's classes does to a state."""
     if isinstance(layer, keras.layers.Add):
         return {roles.SUM}
+    if isinstance(layer, keras.layers.Subtract):
+        return {roles.DIFFERENCE}
     if isinstance(layer, _NORMALIZATION):
         return {roles.NORM, roles.KEEPS_STATE, roles.PROJECTS}
     if isinstance(layer, keras.layers.Identity):
@@ -85,9 +95,9 @@ def _of_layer(layer: keras.Layer) -> set[str]:
     pointwise = isinstance(layer, keras.layers.Dense) or (
         isinstance(layer, _CONVOLUTION) and set(layer.kernel_size) == {1}
     )
-    if isinstance(layer, _POOLING + _PADDING) or (pointwise and _is_linear(layer)):
-        return {roles.PROJECTS}
-    return set()
+    if pointwise and _is_linear(layer):
+        return {roles.PROJECTS, roles.POINTWISE}
+    return {roles.PROJECTS} if isinstance(layer, _POOLING + _PADDING) else set()
 
 
 def _is_linear(layer: keras.Layer) -> bool:

@@ -10,7 +10,7 @@ import keras
 
 from keras_lap._drawing import BLUE, GREEN, ORANGE
 from keras_lap._extras import needs
-from keras_lap.blocks.find import find_residual_blocks
+from keras_lap.blocks.find import find_residual_blocks, unwrapped
 from keras_lap.blocks.graph import MODEL
 from keras_lap.blocks.report import BlockReport
 
@@ -44,6 +44,7 @@ def plot_blocks(
         ValueError: If the model is not built.
     """
     report = find_residual_blocks(model) if report is None else report
+    model, _ = unwrapped(model)
     path = Path(to_file)
     missing = (ImportError, FileNotFoundError)
     purpose = "A picture of the network"

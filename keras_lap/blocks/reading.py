@@ -11,17 +11,19 @@ from typing import Any
 
 import keras
 
-from keras_lap.blocks.graph import DECLARED, MODEL, OWN, Call, Graph, Tensor
-from keras_lap.blocks.operations import has_graph, roles_of
-from keras_lap.blocks.tracing import (
-    Sizes,
-    Traced,
-    Unknown,
-    layers_below,
-    measure,
-    trace_call,
-    trace_model,
+from keras_lap.blocks.containers import contained_roles, runs_other_code, trace_steps
+from keras_lap.blocks.graph import (
+    DECLARED,
+    MODEL,
+    Call,
+    Graph,
+    Tensor,
+    every_call,
 )
+from keras_lap.blocks.operations import has_graph, roles_of
+from keras_lap.blocks.sizes import LENGTHS, Sizes, Unknown, measure
+from keras_lap.blocks.tracing import Traced, layers_below, trace_call, trace_model
+from keras_lap.blocks.trial import values_used
 
 _STRUCTURE = "its call returned another structure than before"
 # The arguments that a Functional model hands to what has them by this name, in the
@@ -116,38 +118,90 @@ def _look_inside(graph: Graph, unknown: Unknown, declared: bool) -> None:
     """Reads the inside of every call of a graph, at every depth."""
     sizes: list[Sizes] = []  # measured at most once, and only where it is needed
     for call in graph.calls:
-        path = (*call.path, call)
         if DECLARED in call.roles and not declared:
             continue
         if MODEL in call.roles:
-            traced = Traced(trace_model(call.operation, path))
-        elif OWN in call.roles:
-            traced = _trace(graph, call, path, unknown, sizes)
-        else:
-            continue
-        call.inside, call.closed = traced.graph, traced.reason
-        if traced.graph is None:
-            below = _parts(call.operation, path)
-            call.parts = tuple(below)
-            call.has_state = bool(call.parts or call.operation.variables)
-        else:
-            _look_inside(traced.graph, traced.unknown, declared)
+            call.inside = trace_model(call.operation, (*call.path, call))
+            _look_inside(call.inside, unknown, declared)
+        elif runs_other_code(call.operation):
+            call.roles |= contained_roles(call.operation)
+            traced = _look_into(graph, call, unknown, sizes, declared)
+            call.inside, call.closed = traced.graph, traced.reason
+            if traced.graph is None:
+                _close(graph, call, sizes)
 
 
-def _trace(
-    graph: Graph,
-    call: Call,
-    path: tuple[Call, ...],
-    unknown: Unknown,
-    sizes: list[Sizes],
+def _look_into(
+    graph: Graph, call: Call, unknown: Unknown, sizes: list[Sizes], declared: bool
 ) -> Traced:
+    """Reads one call and what is inside: on other lengths where a part stays closed.
+
+    A table of positions may be shorter than the length that stands in for an unknown
+    one, or want its own.
+    """
+    best = _trace(graph, call, unknown, sizes)
+    if best.graph is not None:
+        _look_inside(best.graph, best.unknown, declared)
+    closed = _closed(call, best)
+    arguments = _arguments(call)
+    open_ended = any(None in tensor.symbol.shape[1:] for tensor in call.inputs)
+    for length in _lengths(closed) if open_ended else ():
+        path, size = (*call.path, call), Sizes(length=length)
+        traced = trace_call(call.operation, arguments, path, unknown, size)
+        traced = _fitting(call, traced)
+        if traced.graph is not None:
+            _look_inside(traced.graph, traced.unknown, declared)
+        if len(_closed(call, traced)) < len(closed) or best.graph is None:
+            best = best if traced.graph is None else traced
+            closed = _closed(call, best)
+        if not closed:
+            break
+    return best
+
+
+def _closed(call: Call, traced: Traced) -> list[Call]:
+    """What is closed of a call: itself, or calls within."""
+    if traced.graph is None:
+        return [call]
+    return [inner for inner in every_call(traced.graph) if inner.closed]
+
+
+def _lengths(closed: list[Call]) -> list[int]:
+    """Lengths that closed calls may want: a short one, and those of their tables."""
+    tables = [
+        each.shape[0]
+        for call in closed
+        for each in getattr(call.operation, "variables", ())
+        if len(each.shape) == 2
+    ]
+    return list(dict.fromkeys([min(LENGTHS), *tables])) if closed else []
+
+
+def _close(graph: Graph, call: Call, sizes: list[Sizes]) -> None:
+    """Notes what can be said of a call without looking into it."""
+    call.parts = tuple(_parts(call.operation, (*call.path, call)))
+    variables = getattr(call.operation, "variables", ())
+    call.has_state = bool(call.parts or variables)
+    sizes += [] if sizes else [measure(graph)]
+    call.used = values_used(call, sizes[0])
+
+
+def _arguments(call: Call) -> tuple[tuple, dict]:
+    """What a layer is called with, but for what a model hands on in its place."""
+    args, kwargs = call.arguments.args, call.arguments.kwargs
+    if call.in_call:
+        return args, kwargs
+    handed_on = handed_on_arguments(call.operation)
+    return args, {name: kwargs[name] for name in kwargs if name not in handed_on}
+
+
+def _trace(graph: Graph, call: Call, unknown: Unknown, sizes: list[Sizes]) -> Traced:
     """Runs a layer's call: as it is, then on measured sizes, then with ones as well."""
-    symbols = {id(tensor.symbol): tensor.symbol for tensor in call.inputs}
-    args, kwargs = call.arguments.fill_in(symbols)
-    if not call.in_call:  # the model hands on its own in the place of these
-        handed_on = handed_on_arguments(call.operation)
-        kwargs = {name: kwargs[name] for name in kwargs if name not in handed_on}
-    arguments = args, kwargs
+    path = (*call.path, call)
+    steps = trace_steps(call, path, unknown)
+    if steps is not None:
+        return _fitting(call, steps)
+    arguments = _arguments(call)
     first = _fitting(call, trace_call(call.operation, arguments, path, unknown))
     if first.graph is not None:
         return first

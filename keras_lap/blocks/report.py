@@ -19,7 +19,8 @@ CLOSED = "cannot be looked into, so not counted; blocks= can name it ({})"
 CLOSED_WITHIN = "cannot be looked into, so blocks in it are missed; part of {!r} ({})"
 PROJECTION = "its shortcut is a projection; include_projections=True counts it"
 AROUND = "the block {!r} lies on its branch; the innermost counts, blocks= can name it"
-REMAT = "{!r} runs under a RematScope, where nothing inside is kept"
+OTHER_STATE = "moves another state than the one that {!r} is measured by"
+UNKNOWN = "; whether it passes on the values of its inputs is not known"
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,9 @@ class ResidualBlock:
     Attributes:
         name: Name of the merge layer, after the names of the nested models and layers
             that hold it; ``#2``, ``#3``, … mark later calls of the same layer.
-        kind: `"identity"`, `"projection"` (the shortcut changes the shape) or
-            `"layer"` (a whole layer: its residual connections are inside its call, or
-            it was asked for by `blocks=`).
+        kind: `"identity"`, `"projection"` (the shortcut changes the shape or is a
+            linear layer) or `"layer"` (a whole layer: its residual connections are
+            inside its call, or it was asked for by `blocks=`).
         shape: Shape of the state, `(batch, ...)` with None for unknown sizes; `()` if
             nothing of it is known.
         merge: Name of the operation that adds up last, as `name`; empty for a layer
@@ -103,7 +104,8 @@ class FoundBlock:
         whole = self.block.kind == "layer" or self.graph is self.call.inside
         if self.residual is None or whole:
             return (self.call,)
-        tensors = between(self.residual, self.call)
+        source, before = self.residual.source, self.residual.before
+        tensors = between(source, before, self.call.inputs)
         return tuple(tensor.producer for tensor in tensors if tensor.producer)
 
     @property

@@ -6,12 +6,20 @@ A function of plain data: nothing here knows Keras, raises or catches anything.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from keras_lap.blocks.definition import Residual, between, find_carried, find_sum, judge
+from keras_lap.blocks.carried import states_carried
+from keras_lap.blocks.definition import (
+    PARALLEL,
+    Residual,
+    between,
+    find_sum,
+    judge,
+)
 from keras_lap.blocks.graph import (
     DECLARED,
+    DIFFERENCE,
     MODEL,
     SUM,
     Call,
@@ -25,11 +33,13 @@ from keras_lap.blocks.report import (
     AROUND,
     CLOSED,
     CLOSED_WITHIN,
-    REMAT,
+    OTHER_STATE,
+    UNKNOWN,
     FoundBlock,
     ResidualBlock,
     Skipped,
 )
+from keras_lap.blocks.shortcuts import copies
 from keras_lap.blocks.state import moved_input
 from keras_lap.blocks.views import why_hidden
 
@@ -63,13 +73,14 @@ def search(graph: Graph) -> Found:
         blocks, left_out = _look_at(graph, call, bare)
         found += blocks
         skipped += left_out
+    found, strangers = _without_strangers(graph, found)
     found, around = _innermost(graph, found)
-    return found, skipped + around
+    return found, skipped + strangers + around
 
 
 def whole(graph: Graph, call: Call) -> FoundBlock | Skipped:
     """A call as a block: displacement = output − input; or why it cannot be one."""
-    if SUM in call.roles:
+    if SUM in call.roles or DIFFERENCE in call.roles:
         return Skipped(call.name, IS_SUM)
     before, after = moved_input(call), call.outputs[0]
     if before is None:
@@ -84,8 +95,7 @@ def _look_at(graph: Graph, call: Call, bare: set[Tensor]) -> Found:
     if DECLARED in call.roles:
         return _sorted([whole(graph, call), *_missed(call)])
     if call.closed:
-        worth_saying = call.keeps_shape or call.has_state
-        return [], [Skipped(call.name, CLOSED.format(call.closed))] * worth_saying
+        return [], [Skipped(call.name, CLOSED.format(call.closed) + _unknown(call))]
     total = find_sum(call)
     if total is not None:
         verdict = judge(total, bare)
@@ -101,16 +111,34 @@ def _look_at(graph: Graph, call: Call, bare: set[Tensor]) -> Found:
     layer = _as_layer(graph, call, call.inside, found)
     if layer is None:
         return _within_call(call, found, skipped)
-    return _sorted([layer, *_missed(call)])
+    return _sorted([layer, *_other_states(call, call.inside, found), *_missed(call)])
+
+
+def _other_states(
+    call: Call, inside: Graph, found: list[FoundBlock]
+) -> Iterator[Skipped]:
+    """What a layer that is a block carries beside the state that it is measured by."""
+    names = {block.residual: block.block.name for block in found}
+    first, *others = states_carried(inside, _sums(inside, found))
+    for each in others:
+        if each.source != first.source:
+            name, reason = names[each.passed[-1]], OTHER_STATE.format(call.name)
+            yield Skipped(name, reason)
 
 
 def _missed(call: Call) -> list[Skipped]:
     """What is closed inside a call that is taken as a whole: blocks may be in it."""
     return [
-        Skipped(part.name, CLOSED_WITHIN.format(call.name, part.closed))
+        Skipped(
+            part.name, CLOSED_WITHIN.format(call.name, part.closed) + _unknown(part)
+        )
         for part in every_call(call.inside)
-        if part.closed and part.has_state
+        if part.closed and (part.has_state or part.used is None)
     ]
+
+
+def _unknown(call: Call) -> str:
+    return UNKNOWN if call.used is None else ""
 
 
 def _as_layer(
@@ -121,38 +149,65 @@ def _as_layer(
     It is if these sums carry one of its inputs to an output; what else is inside is
     part of it then. Layers with blocks of their own inside count in its place.
     """
-    sums = {
-        block.call.outputs[0]: block.residual
-        for block in found
-        if block.graph is inside and block.residual and block.block.kind != "layer"
-    }
-    carried = find_carried(inside, sums) if sums and len(sums) == len(found) else None
+    sums = _sums(inside, found)
+    states = states_carried(inside, sums) if len(sums) == len(found) else iter(())
+    carried = next(states, None)
     if carried is None:
         return None
     closing = found[-1].block.name
-    first = carried.passed[0]
+    first, *others = carried.passed
     after = inside.outputs[carried.result]
-    if all(residual.kind == "identity" for residual in carried.passed):
-        before = call.inputs[carried.source]
-        if not call.recomputes and carried.branches:
-            start = inside.inputs[carried.source]
-            if not why_hidden(inside, carried.branches):
-                moved = Residual("layer", start, before, after, carried.branches)
-                return _block(inside, call, moved, closing)
-        moved = Residual("layer", before, before, call.outputs[carried.result])
-        return _seen(graph, call, moved, closing)
-    if first.before.shape != after.shape or call.recomputes:
-        return None
+    outer = dict(zip(inside.inputs, call.inputs, strict=True))
     source = call.inputs[carried.source]
-    moved = Residual("projection", first.before, source, after)
+    moved = Residual("layer", source, source, call.outputs[carried.result])
+    moved = replace(moved, entering=tuple(outer[each] for each in first.entering))
+    can_be_seen = not (call.sealed or call.hidden)
+    if all(residual.kind == "identity" for residual in carried.passed):
+        branches = [term.tensor for term in carried.branches]
+        if branches and can_be_seen and not why_hidden(inside, branches):
+            start = inside.inputs[carried.source]
+            moved = replace(moved, before=start, after=after, branches=carried.branches)
+            return _block(inside, call, moved, closing)
+        return _seen(graph, call, moved, closing)
+    # Only where the projection is the first of them, the state goes on from there.
+    later = any(each.kind == "projection" for each in others)
+    if later or not can_be_seen or first.before.shape != after.shape:
+        return None
+    moved = replace(moved, kind="projection", before=first.before, after=after)
     return _seen(inside, call, moved, closing)
+
+
+def _sums(graph: Graph, found: list[FoundBlock]) -> dict[Tensor, Residual]:
+    """Those of some blocks that are sums in a graph, by their results."""
+    return {
+        block.call.outputs[0]: block.residual
+        for block in found
+        if block.graph is graph and block.residual and block.block.kind != "layer"
+    }
+
+
+def _without_strangers(graph: Graph, found: list[FoundBlock]) -> Found:
+    """Leaves out sums of what entered a call from outside, off the way of a state.
+
+    Where a state and its branch come from outside, the layer has to carry the state on
+    to an output: in ``attend(x + positions)`` nothing is moved, wherever the positions
+    came from.
+    """
+    sums = _sums(graph, found)
+    if not any(residual.entering for residual in sums.values()):
+        return found, []
+    moved = {each for state in states_carried(graph, sums) for each in state.passed}
+    strange = {each for each in sums.values() if each.entering} - moved
+    strangers = [block for block in found if block.residual in strange]
+    kept = [block for block in found if block not in strangers]
+    return kept, [Skipped(block.block.name, PARALLEL) for block in strangers]
 
 
 def _within_call(call: Call, found: list[FoundBlock], skipped: list[Skipped]) -> Found:
     """Keeps the blocks inside a layer's call if they can be seen there."""
-    if not call.recomputes:
+    reason = call.sealed or call.hidden
+    if not reason:
         return found, skipped
-    reason = REMAT.format(call.step)
     return [], [*skipped, *(Skipped(block.block.name, reason) for block in found)]
 
 
@@ -161,7 +216,8 @@ def _seen(
 ) -> FoundBlock | Skipped:
     """A block if its displacement can be seen while the call around it runs."""
     reason = why_hidden(graph, (moved.before, moved.after))
-    if reason and not (moved.branches and not why_hidden(graph, moved.branches)):
+    branches = [term.tensor for term in moved.branches]
+    if reason and not (branches and not why_hidden(graph, branches)):
         return Skipped(call.name, reason)
     return _block(graph, call, moved, closing)
 
@@ -196,6 +252,8 @@ def _innermost(graph: Graph, found: list[FoundBlock]) -> Found:
         inner: list[FoundBlock] = []
         if block.graph is graph and block.block.kind != "layer":
             block, inner = _first_clear(block, by_call)
+        elif block.residual and block.residual.entering:
+            inner = _outside(block, depth, by_call)
         if not inner:
             kept.append(block)
             continue
@@ -222,14 +280,44 @@ def _first_clear(
     return block, inner
 
 
+def _outside(
+    block: FoundBlock, depth: int, by_call: dict[Call, list[FoundBlock]]
+) -> list[FoundBlock]:
+    """The same of a block within a call whose branch enters that call from outside."""
+    assert block.residual is not None
+    state, ends = block.residual.source, list(block.residual.entering)
+    for call in reversed(block.call.path[depth:]):
+        assert call.inside is not None
+        outer = dict(zip(call.inside.inputs, call.inputs, strict=True))
+        state = next((each for each in copies(state) if each in outer), state)
+        if state not in outer:
+            return []
+        inputs = (each for each in outer if any(flows(each, end) for end in ends))
+        ends = [outer[each] for each in inputs if each is not state]
+        state = outer[state]
+    return _among(list(copies(state))[-1], state, ends, depth, by_call)
+
+
 def _on_branch(
     block: FoundBlock, by_call: dict[Call, list[FoundBlock]]
 ) -> list[FoundBlock]:
     """The blocks that move a state which comes from that of `block`, before its sum."""
     assert block.residual is not None  # as of every block that a search finds
-    depth, reached = len(block.path), {block.residual.source}
+    source, before = block.residual.source, block.residual.before
+    return _among(source, before, block.call.inputs, len(block.path), by_call)
+
+
+def _among(
+    source: Tensor,
+    before: Tensor,
+    ends: Sequence[Tensor],
+    depth: int,
+    by_call: dict[Call, list[FoundBlock]],
+) -> list[FoundBlock]:
+    """The blocks between a state and some tensors; see `between`."""
+    reached = {source}
     inner: dict[FoundBlock, None] = {}
-    for tensor in between(block.residual, block.call):
+    for tensor in between(source, before, ends):
         call = tensor.producer
         if call is None or reached.isdisjoint(used(tensor)):
             continue

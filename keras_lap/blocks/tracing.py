@@ -14,25 +14,23 @@ import contextlib
 import functools
 import inspect
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 
-from keras_lap.blocks.graph import Call, Graph, Tensor
+from keras_lap.blocks.graph import DIFFERENCE, Call, Graph, Tensor
 from keras_lap.blocks.operations import roles_of
+from keras_lap.blocks.sizes import BATCH, KNOWN, Sizes, Unknown
+from keras_lap.blocks.specs import (
+    accepted,
+    is_symbol,
+    output_spec,
+    returning_none,
+    symbols_first,
+)
 
-# The size that stands in for that of an unknown batch.
-_BATCH = 2
-# And for other unknown sizes, as many layers compute with those of their input. Small,
-# and even, as attention heads and patches want them; then one for short tables of
-# positions, and one for models of sound.
-LENGTHS = (16, 4, 1024)
-
-# Stand-ins for unknown sizes, of the batch and of others, which `Tensor.shape` has as
-# None; None where there are none.
-Unknown = tuple[int | None, int | None]
-KNOWN: Unknown = (None, None)
+_REMAT = "{!r} runs under a RematScope, where nothing inside is kept"
 
 
 @dataclass(frozen=True)
@@ -50,56 +48,13 @@ class Traced:
     unknown: Unknown = KNOWN
 
 
-@dataclass(frozen=True)
-class Sizes:
-    """The sizes of the tensors of a graph.
-
-    Attributes:
-        known: Measured shapes, by the `id` of the symbolic tensor.
-        length: What stands in for an unknown size that is not the batch's.
-    """
-
-    known: dict[int, tuple[int, ...]] = field(default_factory=dict)
-    length: int = LENGTHS[0]
-
-    def fresh(self, symbol: keras.KerasTensor) -> keras.KerasTensor:
-        """Another of the measured shape, or of its own with unknown sizes filled in."""
-        sizes = [self.length if size is None else size for size in symbol.shape]
-        if sizes and symbol.shape[0] is None:
-            sizes[0] = _BATCH
-        shape = self.known.get(id(symbol), tuple(sizes))
-        return keras.KerasTensor(shape, symbol.dtype)
-
-
-def measure(graph: Graph) -> Sizes:
-    """The sizes that the tensors of a graph really have, as layers may tell wrong ones.
-
-    Returns:
-        The usual stand-ins if the graph runs on no length that is tried.
-    """
-    inputs = [tensor.symbol for tensor in graph.inputs]
-    tensors = [tensor.symbol for call in graph.calls for tensor in call.outputs]
-    for length in LENGTHS:
-        sizes = Sizes(length=length)
-        placeholders = [sizes.fresh(each) for each in inputs]
-        try:
-            function = keras.Function(inputs, tensors)
-            outputs = keras.Operation.compute_output_spec(function, placeholders)
-        except Exception:  # whatever it is, another length may do
-            continue
-        pairs = zip([*inputs, *tensors], [*placeholders, *outputs], strict=True)
-        known = {id(s): tuple(spec.shape) for s, spec in pairs if spec is not None}
-        return Sizes(known, length)
-    return Sizes()
-
-
 def trace_model(model: keras.Model, path: tuple[Call, ...]) -> Graph:
     """The graph of a model that is one; see `operations.has_graph`."""
     return _walk(list(model.inputs), list(model.outputs), path)
 
 
 def trace_call(
-    layer: keras.Layer,
+    layer: keras.Operation,
     arguments: tuple[tuple, dict],
     path: tuple[Call, ...],
     unknown: Unknown = KNOWN,
@@ -109,7 +64,7 @@ def trace_call(
     """Runs a layer's call on fresh symbolic tensors and reads the graph it leaves.
 
     Args:
-        layer: The layer.
+        layer: The layer, or another operation.
         arguments: Its positional and keyword arguments, with symbolic tensors.
         path: The calls around the graph, that of the layer among them.
         unknown: Stand-ins for unknown sizes that are among their shapes already.
@@ -119,11 +74,11 @@ def trace_call(
     """
     sizes = sizes or Sizes()
     paths = _tensor_paths(arguments)
-    symbols = [s for s in keras.tree.flatten(arguments) if _is_symbol(s)]
+    symbols = [s for s in keras.tree.flatten(arguments) if is_symbol(s)]
     fresh = {id(symbol): sizes.fresh(symbol) for symbol in symbols}
     batch = any(symbol.shape[:1] == (None,) for symbol in symbols)
     other = any(None in symbol.shape[1:] for symbol in symbols)
-    unknown = _BATCH if batch else unknown[0], sizes.length if other else unknown[1]
+    unknown = BATCH if batch else unknown[0], sizes.length if other else unknown[1]
     passed = {key: _one(new) if ones else new for key, new in fresh.items()}
     args, kwargs = keras.tree.map_structure(
         lambda leaf: passed.get(id(leaf), leaf), arguments
@@ -137,17 +92,20 @@ def trace_call(
     return traced
 
 
-def layers_below(layer: keras.Layer, recursive: bool = True) -> list[keras.Layer]:
+def layers_below(layer: Any, recursive: bool = True) -> list[keras.Layer]:
     """The layers below a layer, at any depth or directly below it."""
+    if not isinstance(layer, keras.Layer):
+        return []
     return list(layer._flatten_layers(include_self=False, recursive=recursive))
 
 
-def recomputes(layer: Any) -> bool:
+def _sealed(operation: Any) -> str:
     """Whether a layer computes its call anew for the gradient (`keras.RematScope`).
 
     What is seen inside such a call is not there any more after it.
     """
-    return getattr(layer, "_remat_mode", None) is not None
+    again = getattr(operation, "_remat_mode", None) is not None
+    return _REMAT.format(operation.name) if again else ""
 
 
 def _run(
@@ -171,11 +129,12 @@ def _run(
                 return Traced(None, f"{type(error).__name__}: {first_line}")
             graph = _walk(inputs, outputs, path, unknown, earlier)
             graph.is_call, graph.paths = True, paths
+            _forget_strays(graph, earlier)
             return Traced(graph, unknown=unknown)
 
     traced = run()
     if incomplete:
-        with _returning_none(incomplete):
+        with returning_none(incomplete):
             traced = run()
     return traced
 
@@ -183,11 +142,11 @@ def _run(
 def _symbolic_call(layer: keras.Layer, args: tuple, kwargs: dict) -> list[Any]:
     """The flat outputs of a layer's call on symbolic tensors."""
     # No seed or statistic moves on, and no variable is made.
-    with keras.StatelessScope(initialize_variables=False):
-        result = layer.call(*args, **_accepted(layer, kwargs))
+    with keras.StatelessScope(initialize_variables=False), symbols_first():
+        result = layer.call(*args, **accepted(layer, kwargs))
     # A value that is not symbolic was computed from none of the inputs.
     return [
-        leaf if _is_symbol(leaf) else keras.KerasTensor(getattr(leaf, "shape", ()))
+        leaf if is_symbol(leaf) else keras.KerasTensor(getattr(leaf, "shape", ()))
         for leaf in keras.tree.flatten(result)
     ]
 
@@ -207,7 +166,7 @@ def _traces_taken_away(
     for below in layers:
         vars(below)["add_loss"] = lambda loss: None  # refuses symbolic tensors
         vars(below)["compute_output_spec"] = functools.partial(
-            _output_spec, below, incomplete
+            output_spec, below, incomplete
         )
     try:
         yield {id(below): len(below._inbound_nodes) for below in layers}
@@ -218,88 +177,16 @@ def _traces_taken_away(
             del nodes[length:]
 
 
-class _Nothing(keras.KerasTensor):
-    """Stands for an output that is None, which Keras refuses in its graphs."""
-
-
-def _output_spec(
-    layer: keras.Layer, incomplete: list[keras.Layer], *args: Any, **kwargs: Any
-) -> Any:
-    """Stands in for a layer's `compute_output_spec`, and does not give up as early.
-
-    Where the layer cannot say what it returns, its call is run on placeholders of the
-    backend; and an output may be None.
-    """
-    # A number times a tensor counts as sparse, seen on Keras 3.15.1.
-    args, kwargs = keras.tree.map_structure(_dense, (args, kwargs))
-    try:
-        result = type(layer).compute_output_spec(layer, *args, **kwargs)
-    except Exception:
-        kwargs = _accepted(layer, kwargs)
-        result = keras.Operation.compute_output_spec(layer, *args, **kwargs)
-    flat = keras.tree.flatten(result)
-    if any(leaf is None for leaf in flat):
-        incomplete.append(layer)
-        flat = [_Nothing(()) if leaf is None else leaf for leaf in flat]
-        result = keras.tree.pack_sequence_as(result, flat)
-    return result
-
-
-@contextlib.contextmanager
-def _returning_none(layers: list[keras.Layer]) -> Iterator[None]:
-    """Lets layers return the None that `_Nothing` stands for, as they do otherwise.
-
-    GPT-NeoX, T5 and XLNet cannot be looked into without.
-    """
-    unique = {id(layer): (layer, type(layer)) for layer in layers}.values()
-    for layer, own in unique:
-        object.__setattr__(layer, "__class__", _with_none(own))  # type: ignore[arg-type]
-    try:
-        yield
-    finally:
-        for layer, own in unique:
-            object.__setattr__(layer, "__class__", own)
-
-
-@functools.cache
-def _with_none(own: type[keras.Layer]) -> type[keras.Layer]:
-    def call(self: keras.Layer, *args: Any, **kwargs: Any) -> Any:
-        result = own.__call__(self, *args, **kwargs)
-        return keras.tree.map_structure(
-            lambda leaf: None if isinstance(leaf, _Nothing) else leaf, result
-        )
-
-    return type(own.__name__, (own,), {"__call__": call, "__module__": own.__module__})
-
-
-def _dense(leaf: Any) -> Any:
-    if _is_symbol(leaf) and leaf.sparse:
-        return keras.KerasTensor(leaf.shape, leaf.dtype)
-    return leaf
-
-
-def _accepted(layer: keras.Layer, kwargs: dict) -> dict:
-    """Those of the arguments that a layer's call takes; Keras adds some of its own."""
-    parameters = inspect.signature(layer.call).parameters
-    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        return kwargs
-    return {name: value for name, value in kwargs.items() if name in parameters}
-
-
 def _one(symbol: keras.KerasTensor) -> Any:
     if keras.backend.is_float_dtype(symbol.dtype):
         return symbol
     return keras.ops.ones(symbol.shape, symbol.dtype)
 
 
-def _is_symbol(leaf: Any) -> bool:
-    return isinstance(leaf, keras.KerasTensor)
-
-
 def _tensor_paths(arguments: tuple[Any, Any]) -> list[tuple]:
     """The paths of all symbolic tensors within ``(args, kwargs)``."""
     flat = keras.tree.flatten_with_path(arguments)
-    return [path for path, leaf in flat if _is_symbol(leaf)]
+    return [path for path, leaf in flat if is_symbol(leaf)]
 
 
 def _walk(
@@ -335,32 +222,74 @@ def _walk(
             counted = label = type(operation).__name__.lower()
         use = uses.get(counted, 0)
         uses[counted] = use + 1
+        arguments, symbols = node.arguments, node.input_tensors
+        if earlier is not None and isinstance(operation, keras.Layer):
+            arguments, symbols = _with_constants(node.arguments)
         call = Call(
             operation,
             label,
             roles_of(operation),
-            tuple(map(tensor, node.input_tensors)),
+            tuple(map(tensor, symbols)),
             tuple(map(tensor, node.outputs)),
-            path,
-            use,
+            path=path,
+            use=use,
             index=len(calls),
             in_call=earlier is not None,
-            arguments=node.arguments,
-            recomputes=recomputes(operation),
+            arguments=arguments,
+            sealed=_sealed(operation),
         )
+        if DIFFERENCE in call.roles:
+            call.signs = _signs(node)
         if earlier is not None:
-            _locate(call, number, node, earlier)
+            _locate(call, number, earlier)
         calls.append(call)
     return Graph(calls, list(map(tensor, inputs)), list(map(tensor, outputs)))
 
 
-def _locate(call: Call, number: int, node: Any, earlier: dict[int, int]) -> None:
+def _signs(node: Any) -> tuple[int, ...]:
+    """Which inputs of a subtraction are taken away: the second one, `x2`.
+
+    One of the two may be a number, which is no input.
+    """
+    paths = _tensor_paths((node.arguments.args, node.arguments.kwargs))
+    return tuple(-1 if path[-1] in (1, "x2") else 1 for path in paths)
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Those of a call, with symbolic tensors."""
+
+    args: tuple
+    kwargs: dict
+
+
+def _with_constants(arguments: Any) -> tuple[Arguments, list[keras.KerasTensor]]:
+    """Arguments with symbolic tensors for those of numbers, too, and all of these.
+
+    As the queries of a decoder, which begin as weights.
+    """
+
+    def symbolic(leaf: Any) -> Any:
+        if not keras.ops.is_tensor(leaf) or len(leaf.shape) < 2:
+            return leaf
+        dtype = keras.backend.standardize_dtype(leaf.dtype)
+        floats = keras.backend.is_float_dtype(dtype)
+        return keras.KerasTensor(tuple(leaf.shape), dtype) if floats else leaf
+
+    args, kwargs = keras.tree.map_structure(
+        symbolic, (arguments.args, arguments.kwargs)
+    )
+    found = [leaf for leaf in keras.tree.flatten((args, kwargs)) if is_symbol(leaf)]
+    return Arguments(args, kwargs), found
+
+
+def _locate(call: Call, number: int, earlier: dict[int, int]) -> None:
     """Notes where a call can be seen while the `call` around it runs."""
     layer = call.operation
-    call.paths = _tensor_paths((node.arguments.args, node.arguments.kwargs))
+    call.paths = _tensor_paths((call.arguments.args, call.arguments.kwargs))
     call.number = number - earlier.get(id(layer), 0)
-    if call.recomputes:
-        call.hidden = f"{layer.name!r} runs under a RematScope, where nothing is kept"
+    if call.sealed:
+        call.hidden = call.sealed
     elif id(layer) in earlier:
         call.count = len(layer._inbound_nodes) - earlier[id(layer)]
     else:
@@ -396,5 +325,17 @@ def _shape(symbol: keras.KerasTensor, unknown: Unknown) -> tuple[int | None, ...
     return tuple(None if size == unknown[axis > 0] else size for axis, size in sizes)
 
 
-def _nodes(layer: keras.Layer) -> tuple[list, list]:
+def _nodes(layer: keras.Operation) -> tuple[list, list]:
     return layer._inbound_nodes, layer._outbound_nodes
+
+
+def _forget_strays(graph: Graph, known: dict[int, int]) -> None:
+    """Takes the nodes of a trace from layers that the traced one does not hold.
+
+    A function may use layers that it was defined beside.
+    """
+    made = {id(tensor.symbol) for call in graph.calls for tensor in call.outputs}
+    strays = (call.operation for call in graph.calls if id(call.operation) not in known)
+    for layer in strays:
+        for nodes in _nodes(layer) if isinstance(layer, keras.Layer) else ():
+            nodes[:] = (n for n in nodes if not made & set(map(id, n.outputs)))

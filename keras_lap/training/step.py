@@ -9,9 +9,8 @@ step the passes are kept here instead, for each thread its own.
 from __future__ import annotations
 
 import contextlib
-import functools
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -174,52 +173,6 @@ class _Recording(threading.local):
 recording = _Recording()
 
 
-def as_step(training: bool) -> Callable[[Callable], Callable]:
-    """Makes a method of a model one step, unless it is called within one.
-
-    Args:
-        training: Whether the step trains.
-    """
-
-    def decorate(method: Callable) -> Callable:
-        @functools.wraps(method)
-        def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
-            if self._step is not None:
-                return method(self, *args, **kwargs)
-            with self._steps.within(training) as step:
-                result = method(self, *args, **kwargs)
-                self._end(step)
-            return result
-
-        wrapped._is_step = True  # type: ignore[attr-defined]
-        return wrapped
-
-    return decorate
-
-
-def with_energy(method: Callable) -> Callable:
-    """Makes sure that a `compute_loss` does not forget the energy of a training step.
-
-    Args:
-        method: `compute_loss` of a subclass.
-    """
-
-    @functools.wraps(method)
-    def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
-        step = self._step
-        if step is None or not step.training:
-            return method(self, *args, **kwargs)
-        step.is_used = False
-        loss = method(self, *args, **kwargs)
-        check_recorded(step)
-        if not step.is_used:
-            raise _forgotten(self, "compute_loss()")
-        return loss
-
-    wrapped._is_step = True  # type: ignore[attr-defined]
-    return wrapped
-
-
 def check_recorded(step: Step) -> None:
     """Raises if a training step asks for its loss and no pass was recorded.
 
@@ -243,10 +196,16 @@ def check_used(model: Any, step: Step) -> None:
         step: At its end.
     """
     if step.training and step.passes and not step.is_used:
-        raise _forgotten(model, "train_step()")
+        raise forgotten(model, "train_step()")
 
 
-def _forgotten(model: Any, method: str) -> RuntimeError:
+def forgotten(model: Any, method: str) -> RuntimeError:
+    """What to raise where a method of a model trains without the energy.
+
+    Args:
+        model: The model.
+        method: Name of the method.
+    """
     return RuntimeError(
         f"{method} of {type(model).__name__} trains without the energy of the blocks: "
         "it neither asked super().compute_loss(x, y, y_pred, sample_weight) nor read "

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -17,12 +18,11 @@ from keras_lap.training.own_methods import FedLikeNetwork
 from keras_lap.training.step import (
     Step,
     Steps,
-    as_step,
     check_recorded,
     check_used,
+    forgotten,
     look,
     recording,
-    with_energy,
 )
 from keras_lap.training.terms import Term, check_has_multiplier
 from keras_lap.trajectory import Recorder
@@ -35,6 +35,52 @@ _RAISES_LATE = keras.backend.backend() == "torch"
 _RAISES_WITHIN = keras.backend.backend() == "jax"
 # TensorFlow's trainer knows its metrics once the first step is traced, not before.
 _BUILDS_LATE = keras.backend.backend() == "tensorflow"
+
+
+def _as_step(training: bool) -> Callable[[Callable], Callable]:
+    """Makes a method of a model one step, unless it is called within one.
+
+    Args:
+        training: Whether the step trains.
+    """
+
+    def decorate(method: Callable) -> Callable:
+        @functools.wraps(method)
+        def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
+            if self._step is not None:
+                return method(self, *args, **kwargs)
+            with self._steps.within(training) as step:
+                result = method(self, *args, **kwargs)
+                self._end(step)
+            return result
+
+        wrapped._is_step = True  # type: ignore[attr-defined]
+        return wrapped
+
+    return decorate
+
+
+def _with_energy(method: Callable) -> Callable:
+    """Makes sure that a `compute_loss` does not forget the energy of a training step.
+
+    Args:
+        method: `compute_loss` of a subclass.
+    """
+
+    @functools.wraps(method)
+    def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
+        step = self._step
+        if step is None or not step.training:
+            return method(self, *args, **kwargs)
+        step.is_used = False
+        loss = method(self, *args, **kwargs)
+        check_recorded(step)
+        if not step.is_used:
+            raise forgotten(self, "compute_loss()")
+        return loss
+
+    wrapped._is_step = True  # type: ignore[attr-defined]
+    return wrapped
 
 
 class Trainer(FedLikeNetwork):
@@ -57,15 +103,15 @@ class Trainer(FedLikeNetwork):
         """Makes a step of the `train_step` and `test_step` that a subclass writes."""
         super().__init_subclass__(**kwargs)
         wrappers = {
-            "train_step": as_step(training=True),
-            "test_step": as_step(training=False),
+            "train_step": _as_step(training=True),
+            "test_step": _as_step(training=False),
         }
         for name, wrap in wrappers.items():
             if not hasattr(getattr(cls, name), "_is_step"):
                 setattr(cls, name, wrap(getattr(cls, name)))
         own = cls.compute_loss is not Trainer.compute_loss
         if own and not hasattr(cls.compute_loss, "_is_step"):
-            cls.compute_loss = with_energy(cls.compute_loss)  # type: ignore[method-assign]
+            cls.compute_loss = _with_energy(cls.compute_loss)  # type: ignore[method-assign]
 
     @property
     def _step(self) -> Step | None:
@@ -136,7 +182,7 @@ class Trainer(FedLikeNetwork):
             check_names(self.metrics, self._measures.names)
         return super().make_train_function(force)
 
-    @as_step(training=True)
+    @_as_step(training=True)
     def train_step(self, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.train_step`; a step may have several passes."""
         result = super().train_step(*args, **kwargs)
@@ -144,7 +190,7 @@ class Trainer(FedLikeNetwork):
             check_names(self.metrics, self._measures.names)
         return result
 
-    @as_step(training=False)
+    @_as_step(training=False)
     def test_step(self, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.test_step`, on the bare network."""
         return super().test_step(*args, **kwargs)

@@ -157,7 +157,7 @@ def _earlier(place: Place) -> Iterator[Place]:
         if path and tensor in graph.inputs:
             outer = path[-1].inputs[graph.inputs.index(tensor)]
             yield Place(outer, path[:-1], root)
-    elif call.inside is not None and not call.recomputes and not call.hidden:
+    elif call.inside is not None and not call.hidden:
         result = call.inside.outputs[call.outputs.index(tensor)]
         yield Place(result, (*path, call), root)
     else:

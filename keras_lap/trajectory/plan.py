@@ -50,6 +50,7 @@ class Plan(Look):
         displacement: Which of the tensors show the displacement: indices of its parts,
             or of the states before and after; empty if it is not wanted.
         adds_up: Whether they are its parts.
+        signs: Of these parts, −1 for one that is taken away.
         states: Which of them show the states: indices of the one before, and of the
             one after or the parts of the displacement; empty if they are not wanted.
         adds_on: Whether it is these parts.
@@ -59,17 +60,18 @@ class Plan(Look):
     adds_up: bool = False
     states: tuple[int, ...] = ()
     adds_on: bool = False
+    signs: tuple[int, ...] = ()
 
     def displaced(self, seen: Sequence[Any]) -> Any:
         """The displacement, from what was seen of the tensors in one call."""
         parts = [seen[index] for index in self.displacement]
-        return _total(parts) if self.adds_up else _difference(*parts)
+        return _total(parts, self.signs) if self.adds_up else _difference(*parts)
 
     def pair(self, seen: Sequence[Any]) -> tuple[Any, Any]:
         """The states before and after, in full precision, likewise."""
         before, *end = (seen[index] for index in self.states)
         if self.adds_on:
-            return at_least_float32(before), _total([before, *end])
+            return at_least_float32(before), _total([before, *end], (1, *self.signs))
         return at_least_float32(before), at_least_float32(*end)
 
 
@@ -106,7 +108,7 @@ def plan_block(found: FoundBlock, wanted: Collection[str]) -> Plan:
         views = (View(layer, None, None), View(layer, None, None, result=0))
         return Plan(found, (), views, (0, 1), False, (0, 1))
     ends: tuple[Tensor, ...] = (residual.before, residual.after)
-    branches = residual.branches
+    branches = tuple(term.tensor for term in residual.branches)
     by_parts = bool(branches) and not why_hidden(graph, branches)
     moved = branches if by_parts else ends
     adds_on = STATES in wanted and bool(why_hidden(graph, ends))
@@ -128,6 +130,7 @@ def plan_block(found: FoundBlock, wanted: Collection[str]) -> Plan:
         by_parts,
         tuple(map(tensors.index, states)) if STATES in wanted else (),
         adds_on,
+        tuple(term.sign for term in residual.branches),
     )
 
 
@@ -139,12 +142,14 @@ def at_least_float32(tensor: Any) -> Any:
     return tensor if precise else keras.ops.cast(tensor, "float32")
 
 
-def _total(parts: Sequence[Any]) -> Any:
+def _total(parts: Sequence[Any], signs: Sequence[int]) -> Any:
     """The sum of the parts; of one alone, itself, in the precision that it has."""
-    first, *rest = parts
-    for part in rest:
-        first = at_least_float32(first) + at_least_float32(part)
-    return first
+    (total, *rest), (sign, *others) = parts, signs
+    total = total if sign > 0 else -total
+    for part, sign in zip(rest, others, strict=True):
+        first, second = at_least_float32(total), at_least_float32(part)
+        total = first + second if sign > 0 else first - second
+    return total
 
 
 def _difference(before: Any, after: Any) -> Any:

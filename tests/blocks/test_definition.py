@@ -158,3 +158,58 @@ STATES = {
 @pytest.mark.parametrize("build", STATES, ids=lambda build: build.__name__)
 def test_states_before_and_after(build, swap):
     assert set(moves(lambda x: build(x, swap))) == STATES[build]
+
+
+def normalised(x):
+    return L.BatchNormalization()(L.Conv2D(4, 1, name="p")(x))
+
+
+def pooled(x):
+    x = L.AveragePooling2D(1, strides=1, padding="same")(x)
+    return L.Conv2D(4, 1, name="p")(x)
+
+
+class OwnChain(L.Layer):
+    """A projection in a layer of one's own."""
+
+    def build(self, shape):
+        self.steps = [L.Conv2D(4, 1), L.BatchNormalization()]
+        for step in self.steps:
+            step.build(shape)
+
+    def call(self, x):
+        for step in self.steps:
+            x = step(x)
+        return x
+
+
+@pytest.mark.parametrize(
+    "short", [L.Conv2D(4, 1, name="p"), L.Dense(4), normalised, pooled, OwnChain()]
+)
+def test_a_projection_may_keep_the_shape(short):
+    model = model_of(lambda x: L.Add(name="sum")([short(x), conv(conv(x))]))
+    without = find_residual_blocks(model)
+    assert not without
+    assert "include_projections" in without.skipped[0].reason
+    report = find_residual_blocks(model, include_projections=True)
+    assert [(b.name, b.kind) for b in report] == [("sum", "projection")]
+    images = np.random.default_rng(0).normal(size=(2, 8, 8, 4)).astype("float32")
+    _, [displacement] = DisplacementRecorder(model, report)(images)
+    _, branch = report.found[0].call.inputs
+    expected = keras.Model(model.inputs, branch.symbol)(images)
+    np.testing.assert_allclose(
+        as_numpy(displacement), as_numpy(expected), rtol=1e-3, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    "short",
+    [
+        L.BatchNormalization(),
+        L.MaxPooling2D(3, strides=1, padding="same"),
+        L.Conv2D(4, 1, activation="relu", name="p"),
+        L.Conv2D(4, 3, padding="same", name="p"),
+    ],
+)
+def test_what_keeps_the_shape_and_projects_nothing_is_no_shortcut(short):
+    assert not search(lambda x: short(x) + conv(conv(x)))

@@ -7,7 +7,9 @@ import re
 import shutil
 
 import keras
+import numpy as np
 import pytest
+from support.basics import as_numpy
 
 import keras_lap
 from keras_lap import find_residual_blocks
@@ -141,3 +143,27 @@ def test_picture_file(network, tmp_path):
     else:
         keras_lap.plot_blocks(network, path, show_shapes=True)
         assert path.read_text().count(COLORS["identity"].lower()) >= 3
+
+
+def test_what_wraps_a_network_has_a_report_of_its_own(network, tmp_path, capsys):
+    model = keras_lap.LeastActionModel(network, blocks=["stage"])
+    assert find_residual_blocks(model) is model.block_report
+    assert len(find_residual_blocks(model, include_projections=True)) == 4
+    assert len(find_residual_blocks(model, ["first"])) == 1
+    model.save(tmp_path / "model.keras")
+    command.main([str(tmp_path / "model.keras")])
+    assert capsys.readouterr().out.strip() == str(model.block_report)
+
+
+def test_blocks_of_a_wrapped_network_inside_another(network):
+    inputs = keras.Input(network.input_shape[1:])
+    inner = keras_lap.LeastActionModel(network)
+    outer = keras.Model(inputs, L.Dense(2)(inner(inputs)))
+    report = find_residual_blocks(outer)
+    assert [block.kind for block in report] == ["identity"] * 3
+    images = np.random.default_rng(0).normal(size=(2, 4, 4, 3)).astype("float32")
+    record = keras_lap.DisplacementRecorder
+    _, displacements = record(outer, report)(images)
+    _, expected = record(network, find_residual_blocks(network))(images)
+    for one, other in zip(displacements, expected, strict=True):
+        np.testing.assert_allclose(as_numpy(one), as_numpy(other), 1e-5, 1e-6)

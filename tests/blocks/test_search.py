@@ -68,7 +68,7 @@ NO_BLOCKS = {
         "parallel",
     ),
     "shortcut that keeps the shape": (
-        lambda x: conv(x, 4, 1) + conv(conv(x)),
+        lambda x: L.BatchNormalization()(x) + conv(conv(x)),
         "keeps the shape",
     ),
     "broadcast shortcut": (

@@ -5,6 +5,7 @@ the arguments that their constructors are given here. Where a variant decides wh
 its blocks have a shortcut (by stride and filters), its paper's rule is cited.
 
 KerasHub's networks are tiny: the counts depend on depths, strides and filters only.
+Those of several parts are in `composite_architectures.py`.
 """
 
 from __future__ import annotations
@@ -553,6 +554,8 @@ HUB = [
             ENCODER.format(source))
         for name, kind, source in TRANSFORMERS
     ),
+    Row("Bert, short", hub("BertBackbone", **TEXT, num_heads=2, max_sequence_length=8),
+        0, 0, DEPTH, "as Bert; the sum of tokens and positions is none"),
     *(
         Row(name, hub(kind, **TEXT, **GROUPED, **extra), 0, 0, DEPTH,
             ENCODER.format(source))
@@ -650,11 +653,10 @@ HUB = [
         BASIC.format("in the first of stage 2, of the activated state")),
     Row("ResNetV2, bottleneck", resnet("bottleneck_block", pre=True), 3, 2, 0,
         BASIC.format("in the first of either stage, of the activated state")),
-    # KerasHub puts a 1x1 convolution into the first shortcut of stage 1, too. It
-    # keeps the shape: neither the state itself nor a projection.
-    Row("ResNet-vd, basic", resnet("basic_block_vd", stem=3), 3, 1, 0, "He et al. 2018 "
+    Row("ResNet-vd, basic", resnet("basic_block_vd", stem=3), 3, 2, 0, "He et al. 2018 "
         "(arXiv:1812.01187), figure 2c: 2 + 3 blocks, pooling and a 1x1 convolution "
-        "in the shortcut of the first of stage 2"),
+        "in the shortcut of the first of stage 2; KerasHub puts a 1x1 convolution into "
+        "that of stage 1, too, where it keeps the shape"),
     Row("ResNet-vd, bottleneck", resnet("bottleneck_block_vd", stem=3), 3, 2, 0,
         "He et al. 2018 (arXiv:1812.01187), figure 2c: 2 + 3 blocks, a 1x1 convolution "
         "to four times the filters in the first of stage 1, pooling before it in "

@@ -1,10 +1,10 @@
 """Which sums of a `Net` are residual blocks, decided by the definition alone.
 
-    x_out = act?(x_in + r(x_in))
+    x_out = act?(x_in ± r(x_in))
 
-with `x_in` unchanged (identity) or through a shortcut that changes its shape
-(projection), and `r` computed from the value of `x_in`. Everything is written as
-quantifiers over all tensors, whatever it costs.
+with `x_in` unchanged (identity) or through a shortcut that changes its shape or mixes
+its features (projection), and `r` computed from the value of `x_in`. Everything is
+written as quantifiers over all tensors, whatever it costs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
-from support.graph_specs import ADDITIONS, Net, called
+from support.graph_specs import ADDITIONS, SIGNS, SUBTRACTIONS, Net, called
 
 ACTIVATIONS = (
     "relu",
@@ -23,11 +23,14 @@ ACTIVATIONS = (
 )  # a softmax is the head's
 NORMS = ("batch norm", "layer norm")
 COPIES = ("identity", "linear")
+SUMS = (*ADDITIONS, *SUBTRACTIONS)
+SHIFTS = ("constant", "less", "from")
 PROJECTING = ("average", "maximum", *NORMS, *COPIES)
 
 # A tensor of the network with every nested model written out: the calls of models
 # around it, the number of its operation and its own number there.
 Key = tuple[tuple[str, ...], int, int]
+Term = tuple[Key, int]  # with 1, or −1 for what is taken away
 
 
 @dataclass
@@ -69,7 +72,7 @@ class Truth:
         self.above: dict[Key, set[Key]] = {}
         for key in self.values:  # each after those that it is computed from
             self.above[key] = self._above(key)
-        sums = [k for k, v in self.values.items() if v.kind in ADDITIONS]
+        sums = [k for k, v in self.values.items() if v.kind in SUMS]
         whole = [key for key in sums if not self._is_part(key)]
         options = {key: self._readings(key, self._terms(key)) for key in whole}
         for key, value in self.values.items():
@@ -131,22 +134,34 @@ class Truth:
         if value.leaves or len(value.readers) != 1 or value.readers[0] is None:
             return None
         (reader,) = value.readers
-        adds = self.values[reader].kind in ADDITIONS
+        adds = self.values[reader].kind in SUMS
         return reader if adds and reader[0] == key[0] else None
 
     def _is_addition(self, key: Key) -> bool:
-        return self.values[key].kind in (*ADDITIONS, "constant")
+        return self.values[key].kind in (*SUMS, *SHIFTS)
 
-    def _opened(self, key: Key) -> list[Key]:
-        """The terms of a sum and of all sums that only it reads."""
+    def _signed(self, key: Key) -> list[Term]:
+        """What a sum adds up, each with 1 or, if it is taken away, −1."""
+        value = self.values[key]
+        signs = SIGNS.get(value.kind, (1,) * len(value.inputs))
+        return list(zip(value.inputs, signs, strict=True))
+
+    def _opened(self, key: Key, opens=lambda term: True) -> list[Term]:
+        """The terms of a sum and of sums that only it reads, all or some of them."""
         terms = []
-        for term in self.values[key].inputs:
+        for term, sign in self._signed(key):
             inner = self._is_addition(term) and self._around(term) == key
-            terms += self._opened(term) if inner else [term]
+            if inner and opens(term):
+                terms += [(t, sign * s) for t, s in self._opened(term, opens)]
+            else:
+                terms.append((term, sign))
         return terms
 
     def _is_part(self, key: Key) -> bool:
-        """``(x + a) + b`` is one sum, unless the inner one has another shortcut."""
+        """``(x + a) + b`` is one sum, unless the inner one has another shortcut.
+
+        A block of its own, it may not be taken away either.
+        """
         around = self._around(key)
         if around is None:
             return False
@@ -157,43 +172,51 @@ class Truth:
             if self._is_addition(term) and self._around(term) == around
         }
         alike = self._before(around) == own and siblings <= {own, None}
-        return own is None or alike
+        return own is None or (alike and (key, -1) not in self._signed(around))
 
     def _before(self, key: Key) -> Key | None:
         """The state before a sum that is taken with all sums that only it reads."""
         readings = self._readings(key, self._opened(key))
         return readings[0].before if readings else None
 
-    def _terms(self, key: Key) -> list[Key]:
+    def _terms(self, key: Key) -> list[Term]:
         """The terms of a sum and of those that are its parts."""
-        terms = []
-        for term in self.values[key].inputs:
-            inner = self._is_addition(term) and self._around(term) == key
-            terms += self._terms(term) if inner and self._is_part(term) else [term]
-        return terms
+        return self._opened(key, self._is_part)
 
-    def _readings(self, total: Key, terms: list[Key]) -> list[Block]:
-        """Every way in which a sum is ``x_in + r(x_in)``, from the earliest `x_in`."""
+    def _readings(self, total: Key, terms: list[Term]) -> list[Block]:
+        """Every way in which a sum is ``x_in ± r(x_in)``, from the earliest `x_in`."""
         shape = self.values[total].shape
         found = []
-        for term in dict.fromkeys(terms):
-            rest = [t for t in terms if t != term]
-            branch = frozenset().union(*(self.above[t] for t in rest))
+        states = list(dict.fromkeys(term for term, sign in terms if sign > 0))
+        branches = {}
+        for term in states:
+            rest = [self.above[t] for t, _ in terms if t != term]
+            branches[term] = branch = frozenset().union(*rest)
             copied = [s for s in (term, *self._shortcut(term, COPIES)) if s in branch]
             if self.values[term].shape == shape and copied:
                 found.append(Block("identity", total, copied[0], term, branch=branch))
         if found:
             return sorted(found, key=lambda block: len(self.above[block.source]))
-        for term in dict.fromkeys(terms):
-            rest = [t for t in terms if t != term]
-            branch = frozenset().union(*(self.above[t] for t in rest))
+        for term in states:
+            branch = branches[term]
             # Where the shortcut and the branch part.
-            source = next((s for s in self._shortcut(term) if s in branch), None)
-            if source is None or self.values[source].shape == shape:
+            way = [term, *self._shortcut(term)]
+            source = next((s for s in way[1:] if s in branch), None)
+            if source is None or self.values[term].shape != shape:
                 continue
-            if not any(source in self._shortcut(t) for t in rest):
+            steps = {self.values[key].kind for key in way[: way.index(source)]}
+            keeps = self.values[source].shape == shape
+            if keeps and steps.isdisjoint({"conv", "dense"}):
+                continue
+            others = ((t, *self._shortcut(t)) for t, _ in terms if t != term)
+            if not any(source in way for way in others):
                 found.append(Block("projection", total, source, term, branch=branch))
-        return found
+
+        def order(block: Block) -> tuple[bool, int]:
+            keeps = self.values[block.source].shape == shape
+            return keeps, len(self.above[block.source])
+
+        return sorted(found, key=order)
 
     def _shortcut(self, key: Key, kinds: tuple = PROJECTING) -> list[Key]:
         """The tensors that `key` is a shortcut from, the nearest first."""

@@ -6,7 +6,7 @@ import random
 
 from hypothesis import strategies as st
 
-from support.graph_specs import ADDITIONS, Net, Ref
+from support.graph_specs import ADDITIONS, SUBTRACTIONS, Net, Ref
 
 ACTS = ("relu", "tanh", "relu op", "silu op", "softmax")
 PLAIN = ("conv", "pointwise", "norm", "act", "dropout", "constant", "scale")
@@ -210,10 +210,11 @@ class _Draft:
         if self.pick(True, False):
             return self.net.add("layers.Add", *terms)
         if not self.often():
-            terms[0] = self.net.add("constant", terms[0])
+            terms[0] = self.net.add(self.pick("constant", "less", "from"), terms[0])
         while len(terms) > 1:
             n = self.choose.integer(0, len(terms) - 2)
-            total = self.net.add(self.pick(*ADDITIONS), *terms[n : n + 2])
+            kind = self.pick(*ADDITIONS, *ADDITIONS, *SUBTRACTIONS)
+            total = self.net.add(kind, *terms[n : n + 2])
             terms[n : n + 2] = [total]
             if not self.often() and not self.often():
                 self.extra.append(total)

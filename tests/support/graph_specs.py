@@ -143,6 +143,8 @@ _FUNCTIONS = {
     "relu op": lambda x: keras.ops.relu(x),
     "silu op": lambda x: keras.ops.silu(x),
     "constant": lambda x: x + 0.25,
+    "less": lambda x: x - 0.25,
+    "from": lambda x: 0.25 - x,
     "scale": lambda x: x * 0.5,
     "multiply": lambda x, y: x * y,
     "zeros": lambda x: keras.ops.zeros_like(x),
@@ -150,10 +152,15 @@ _FUNCTIONS = {
     "concatenate": lambda *xs: keras.ops.concatenate(xs, axis=-1),
     "plus": lambda x, y: x + y,
     "ops.add": lambda x, y: keras.ops.add(x, y),
+    "minus": lambda x, y: x - y,
 }
 _LAYERS["layers.Add"] = lambda name: L.Add(name=name)
+_LAYERS["layers.Subtract"] = lambda name: L.Subtract(name=name)
 
 ADDITIONS = ("layers.Add", "plus", "ops.add")
+SUBTRACTIONS = ("layers.Subtract", "minus")
+# What the inputs of an operation count in its result, if not all of them 1.
+SIGNS = {**dict.fromkeys(SUBTRACTIONS, (1, -1)), "from": (-1,)}
 
 
 class Keras:

@@ -10,16 +10,18 @@ from collections import Counter
 
 from keras_lap.blocks import Call, Graph, Tensor
 from keras_lap.blocks import graph as roles
-from support.graph_specs import Net
+from support.graph_specs import SIGNS, Net
 
 LAYER = {roles.LAYER, roles.MIXES}
 ACTS = {roles.ACTIVATION, roles.KEEPS_STATE}
 SUM = {roles.SUM, roles.KEEPS_STATE}
+DIFFERENCE = {roles.DIFFERENCE, roles.KEEPS_STATE}
 SHORTCUT = {*LAYER, roles.PROJECTS}
+LINEAR = {*SHORTCUT, roles.POINTWISE}
 COPY = {roles.COPY, roles.KEEPS_STATE}
 ROLES = {
-    "conv": SHORTCUT,  # if it is linear and looks at one pixel
-    "dense": SHORTCUT,  # if it is linear
+    "conv": LINEAR,  # if it is linear and looks at one pixel
+    "dense": LINEAR,  # if it is linear
     "average": SHORTCUT,
     "maximum": SHORTCUT,
     "batch norm": {*SHORTCUT, roles.NORM, roles.KEEPS_STATE},
@@ -36,6 +38,8 @@ ROLES = {
     "relu op": ACTS,
     "silu op": ACTS,
     "constant": SUM,
+    "less": DIFFERENCE,
+    "from": DIFFERENCE,
     "scale": {roles.KEEPS_STATE},
     "multiply": {roles.KEEPS_STATE},
     "zeros": {roles.SHAPE_ONLY},
@@ -44,6 +48,8 @@ ROLES = {
     "plus": SUM,
     "ops.add": SUM,
     "layers.Add": {*LAYER, roles.SUM},
+    "minus": DIFFERENCE,
+    "layers.Subtract": {*LAYER, roles.DIFFERENCE},
 }
 
 
@@ -60,10 +66,11 @@ def plain_graph(net: Net, path: tuple[Call, ...] = ()) -> Graph:
             continue
         found = frozenset(ROLES[op.kind])
         if op.options.get("activation") or op.options.get("size", 1) > 1:
-            found -= {roles.PROJECTS}
+            found -= {roles.PROJECTS, roles.POINTWISE}
         inner = op.options.get("net")
         label = inner.name if inner else op.name
-        call = Call(op, label, found, inputs, outputs, path, uses[label], len(calls))
+        signs, place = SIGNS.get(op.kind, ()), (path, uses[label], len(calls))
+        call = Call(op, label, found, inputs, outputs, signs, *place)
         uses[label] += 1
         if inner:
             call.inside = plain_graph(inner, (*path, call))
