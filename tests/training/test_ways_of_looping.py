@@ -185,6 +185,24 @@ def test_a_student():
     check_weights(model.network, plain)
 
 
+def test_keras_s_distiller_drops_added_losses():
+    """Keras 3.15.1; with plain networks too. Once it fails, the limit is gone."""
+    model = ways.pair()[1]
+    distil = keras.distillation.Distiller(
+        ways.build(),
+        model,
+        distillation_losses=keras.distillation.LogitsDistillation(),
+        student_loss_weight=1.0,
+    )
+    distil.compile(optimizer=sgd(), loss=crossentropy())
+    x, y, _ = ways.data()
+    task = float(as_numpy(crossentropy()(y, model(x))))
+    logs = distil.train_on_batch(x, y, return_dict=True)
+    np.testing.assert_allclose(logs["total_loss"], task, rtol=1e-5)
+    distil(x, training=True)
+    assert len(distil.losses) == 1
+
+
 def guided():
     """Two models with one network's weights: of a guide's step, and of Keras's."""
     network = ways.build()
