@@ -152,7 +152,8 @@ def _advice(model: Any) -> str:
     return (
         f"It trains the LeastActionModel {inner[0].name!r} within it by a step of its "
         "own. Leave this callback out, and raise the multiplier in that step, e.g. in "
-        "compute_loss of the outer model: inner.raise_multiplier(task_loss, tau=1.0)."
+        "compute_loss(..., training) of the outer model: if training: "
+        "inner.raise_multiplier(task_loss, tau=1.0)."
     )
 
 

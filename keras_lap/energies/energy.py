@@ -82,7 +82,8 @@ class Energy(Configured, abc.ABC):
 
         An energy that overrides it weighs its terms, for a mean over positions by
         ``mean(weights · term)``. By default a position or sample of weight 0 is taken
-        not to move, and the other weights have no influence.
+        not to move, and where the energy `averages` it is divided by the share of the
+        others; beyond that, weights have no influence.
 
         Args:
             displacement: As in the call.
@@ -92,7 +93,11 @@ class Energy(Configured, abc.ABC):
         Returns:
             A scalar tensor.
         """
-        return self(only_weighted(ops.convert_to_tensor(displacement), weights))
+        energy = self(only_weighted(ops.convert_to_tensor(displacement), weights))
+        if not self.averages:
+            return energy
+        share = ops.mean(ops.cast(ops.not_equal(weights, 0), "float32"))
+        return energy / ops.cast(ops.where(share > 0, share, 1.0), energy.dtype)
 
     def weights_for(self, displacement: Any, mask: Any, sample_weight: Any) -> Any:
         """What `weighted` and `of_blocks` take, from a mask and sample weights.

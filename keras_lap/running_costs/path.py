@@ -67,6 +67,11 @@ class Path:
         return path
 
     @property
+    def is_given(self) -> bool:
+        """Whether the targets and weights of the samples are known."""
+        return self._target["y"] is not _UNKNOWN
+
+    @property
     def y(self) -> Any:
         """Targets of the batch."""
         return self._known("y")

@@ -118,7 +118,7 @@ def rise(
     scheduled = batches > 0
     steps = steps + ops.cast(scheduled, "int32")
     loss_sum = ops.where(scheduled, loss_sum + loss, loss_sum)
-    due = scheduled & (steps >= batches)
+    due = scheduled & (steps >= batches) & (before > 0)  # at 0, it is to be chosen
     # Not 0 / 0 while nothing is scheduled, though nobody would read the result.
     mean = loss_sum / ops.cast(steps + ops.cast(~scheduled, "int32"), "float32")
     raised = before + tau * ops.where(averaged > 0, mean, loss)

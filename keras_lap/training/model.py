@@ -134,6 +134,7 @@ class LeastActionModel(Trainer):
         self._report = report
         self._terms = terms
         self._path = path
+        self._covers = _covered(report) if energy is not None else frozenset()
         wanted = dict.fromkeys(each for term in terms for each in term.wanted)
         self._record = Recorder(network, report, tuple(wanted), mask)
         self._steps = Steps()
@@ -241,3 +242,10 @@ class LeastActionModel(Trainer):
         ]
         read = {"network": network, "energy": energy, "running_costs": costs}
         return cls(**{**config, **read})
+
+
+def _covered(report: BlockReport) -> frozenset[int]:
+    """The models within a network whose blocks are among those of the report."""
+    around = (call for found in report.found for call in (*found.path, found.call))
+    inner = (call.operation for call in around)
+    return frozenset(id(each) for each in inner if isinstance(each, LeastActionModel))

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import keras
 
 from keras_lap.running_costs import Path
 from keras_lap.training.terms import Price, Term, add_up
@@ -38,6 +40,11 @@ class Pass:
         self.once_added += self.added
 
     @property
+    def outputs(self) -> Any:
+        """What the network returned; None once all terms have read the path."""
+        return self.path and self.path.trajectory and self.path.trajectory.outputs
+
+    @property
     def added(self) -> list[Any]:
         """What is added to the loss, as far as it is known."""
         return [price.added for price in self.prices if price is not None]
@@ -46,6 +53,8 @@ class Pass:
         """Prices what needs the targets, and anew what the weights of samples weigh."""
         if self.path is None:
             return  # the same loss was asked for before
+        if not _fit(sample_weight, self.samples):
+            sample_weight = None  # those of another pass
         path = self.path.given(y, sample_weight)
         self.path = None  # whose states nobody needs any more
         for index, term in enumerate(terms):
@@ -56,10 +65,31 @@ class Pass:
         self.once_added += self.added
 
 
-def look(terms: Sequence[Term], path: Path, samples: Any) -> Pass:
-    """A pass, priced by those terms that need no targets."""
+def _fit(sample_weight: Any, samples: Any) -> bool:
+    """Whether weights may be those of so many samples, as far as that is known."""
+    sizes = {
+        each.shape[0]
+        for each in keras.tree.flatten(sample_weight)
+        if hasattr(each, "shape")
+    }
+    return not isinstance(samples, int) or sizes <= {samples, None}
+
+
+def look(
+    terms: Sequence[Term], path: Path, samples: Any, before: Pass | None = None
+) -> Pass:
+    """A pass, priced by those terms that need no targets.
+
+    Args:
+        terms: All terms.
+        path: What it saw.
+        samples: How many samples that were.
+        before: An earlier pass of the same step, whose λ holds for all of it.
+    """
+    earlier = before.prices if before is not None else [None] * len(terms)
     prices = [
-        None if term.needs_target else term.price(path, samples) for term in terms
+        None if term.needs_target else term.price(path, samples, known)
+        for term, known in zip(terms, earlier, strict=True)
     ]
     return Pass(path, samples, prices)
 
@@ -83,6 +113,7 @@ class Step:
         is_settled: Whether the terms have seen L, and the step is logged.
         is_kerass: Whether Keras itself computes the loss in it, with the state of all
             variables at hand. JAX hands a changed λ on from there and nowhere else.
+        was_kerass: Whether it ever was so.
         task_only: Whether the losses that were added are hidden just now.
     """
 
@@ -98,6 +129,7 @@ class Step:
     is_raised: bool = False
     is_settled: bool = False
     is_kerass: bool = False
+    was_kerass: bool = False
     task_only: bool = False
 
     def begin(self, one: Pass) -> None:
@@ -144,30 +176,31 @@ class Steps(threading.local):
 
     @contextlib.contextmanager
     def within(self, training: bool) -> Iterator[Step]:
-        """Runs a step in this thread, or goes on with the one that it is in."""
-        if self.current is not None:
-            yield self.current
-            return
-        self.current, self.last = Step(training), None
+        """Runs a step in this thread, perhaps within another one."""
+        around, self.current, self.last = self.current, Step(training), None
         try:
             yield self.current
         finally:
-            self.current = None
+            self.current = around
 
 
 class _Recording(threading.local):
-    """Whether a thread runs a network whose trajectory is recorded."""
+    """Whether a thread runs a network whose trajectory is recorded.
 
-    is_on: bool = False
+    Attributes:
+        covers: Models within that network whose blocks the one around it prices.
+    """
+
+    covers: Collection[int] = ()
 
     @contextlib.contextmanager
-    def on(self) -> Iterator[None]:
-        """Records a network; a model within leaves the recording to it."""
-        self.is_on = True
+    def on(self, covers: Collection[int]) -> Iterator[None]:
+        """Records a network; the models that it `covers`, by `id`, leave it to that."""
+        before, self.covers = self.covers, {*self.covers, *covers}
         try:
             yield
         finally:
-            self.is_on = False
+            self.covers = before
 
 
 recording = _Recording()
@@ -195,7 +228,8 @@ def check_used(model: Any, step: Step) -> None:
         model: The model.
         step: At its end.
     """
-    if step.training and step.passes and not step.is_used:
+    own_loss = step.is_handed_out and not step.was_kerass
+    if step.training and step.passes and not (step.is_used or own_loss):
         raise forgotten(model, "train_step()")
 
 
@@ -207,9 +241,10 @@ def forgotten(model: Any, method: str) -> RuntimeError:
         method: Name of the method.
     """
     return RuntimeError(
-        f"{method} of {type(model).__name__} trains without the energy of the blocks: "
-        "it neither asked super().compute_loss(x, y, y_pred, sample_weight) nor read "
-        "self.losses. Return super().compute_loss(...), or add sum(self.losses) to the "
-        "loss; on JAX, the losses that self.stateless_call(..., return_losses=True) "
-        "returns. To train without energy, train model.network."
+        f"{method} of {type(model).__name__} trains without the terms of the model's "
+        "objective: it neither asked super().compute_loss(x, y, y_pred, sample_weight) "
+        "nor read self.losses, which hold those that need no targets. Return "
+        "super().compute_loss(...), or add sum(self.losses) to the loss; on JAX, the "
+        "losses that self.stateless_call(..., return_losses=True) returns. For a pass "
+        "that is not to count call self.network(x, training=True)."
     )

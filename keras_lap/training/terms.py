@@ -70,8 +70,8 @@ class Term(abc.ABC):
         Args:
             path: What one pass of the network saw.
             samples: How many samples it saw.
-            earlier: What it returned for the same pass, when the weights of the
-                samples were not known yet; else None.
+            earlier: What it returned in the same step, for another pass or for this
+                one when the weights of samples were not known yet; else None.
         """
 
     def settle(self, task_loss: Any | None) -> tuple[Any, ...]:
@@ -102,7 +102,7 @@ class EnergyOverMultiplier(Term):
 
     def price(self, path: Path, samples: Any, earlier: Price | None = None) -> Price:
         """As in `Term`; keeps λ, which may have no value elsewhere in a step of JAX."""
-        weights = self._weights(path, None if earlier is None else path.sample_weight)
+        weights = self._weights(path, path.sample_weight if path.is_given else None)
         costs = block_costs(path.displacements, self.energy, weights)
         cost = total_cost(costs)
         if earlier is not None:

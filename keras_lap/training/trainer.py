@@ -47,7 +47,7 @@ def _as_step(training: bool) -> Callable[[Callable], Callable]:
     def decorate(method: Callable) -> Callable:
         @functools.wraps(method)
         def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
-            if self._step is not None:
+            if self._step is not None and self._step.training == training:
                 return method(self, *args, **kwargs)
             with self._steps.within(training) as step:
                 result = method(self, *args, **kwargs)
@@ -70,7 +70,9 @@ def _with_energy(method: Callable) -> Callable:
     @functools.wraps(method)
     def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
         step = self._step
-        if step is None or not step.training:
+        # A step of one's own may add what this leaves out; its end shows.
+        keras_s = type(self).train_step is Trainer.train_step
+        if step is None or not step.training or not keras_s:
             return method(self, *args, **kwargs)
         step.is_used = False
         loss = method(self, *args, **kwargs)
@@ -96,6 +98,7 @@ class Trainer(FedLikeNetwork):
     _terms: tuple[Term, ...]
     _record: Recorder
     _path: Path
+    _covers: frozenset[int]
     _steps: Steps
     _measures: Measures
 
@@ -150,15 +153,16 @@ class Trainer(FedLikeNetwork):
         """Runs the network; in training, records its trajectory and adds its price."""
         step = self._step
         # A model within a network that is recorded, or read, leaves it to that.
-        alone = not recording.is_on and not _is_symbolic(inputs)
+        alone = id(self) not in recording.covers and not _is_symbolic(inputs)
         if not training or not alone or (step is not None and not step.training):
             if alone:
                 self._steps.last = None
             return self.network(inputs, training=training)
-        with recording.on():
+        with recording.on(self._covers):
             trajectory = self._record(inputs, training=training)
         path = self._path.seen(trajectory, inputs)
-        one = look(self._terms, path, _batch_size(inputs))
+        before = step.every[0] if step is not None and step.every else None
+        one = look(self._terms, path, _batch_size(inputs), before)
         if step is not None:
             step.begin(one)
         else:
@@ -169,10 +173,12 @@ class Trainer(FedLikeNetwork):
 
     def stateless_call(self, *args: Any, **kwargs: Any) -> Any:
         """As in `keras.Model`; losses that are returned are not added once more."""
+        step = self._step
+        used = step is not None and step.is_used
         result = super().stateless_call(*args, **kwargs)
-        if self._step is not None and kwargs.get("return_losses"):
+        if step is not None and kwargs.get("return_losses"):
             # Keras's own step hands them on to where it reads them again.
-            self._step.is_handed_out = True
+            step.is_handed_out, step.is_used = bool(step.added), used
         return result
 
     def make_train_function(self, force: bool = False) -> Any:
@@ -200,7 +206,7 @@ class Trainer(FedLikeNetwork):
         step = self._step
         if step is None:
             return super().stateless_compute_loss(*args, **kwargs)
-        step.is_kerass = True
+        step.is_kerass = step.was_kerass = True
         try:
             return super().stateless_compute_loss(*args, **kwargs)
         finally:
@@ -217,39 +223,50 @@ class Trainer(FedLikeNetwork):
         """The objective; in a training step, also raises λ when that is due.
 
         It is that of all passes since the last time it was asked for; of a step that
-        asks several times, the logs hold L, C and the running costs of the first.
+        asks several times, λ and the logs follow the first, whose λ holds for all.
         """
         step = self._step
         if self.loss is None or step is None:
             _check_has_loss(self, step)
             loss = super().compute_loss(x, y, y_pred, sample_weight, training)
-            return self._with_targets(loss, y, sample_weight) if training else loss
+            if not training:
+                return loss
+            return self._with_targets(loss, y, y_pred, sample_weight)
+        trains = step.training and training
         # Keras adds `self.losses` to the compiled loss; hidden, the latter is left.
         step.task_only = True
         task_loss = super().compute_loss(x, y, y_pred, sample_weight, training)
         step.task_only = False
-        if step.training:
+        if trains:
             check_recorded(step)
             step.complete(self._terms, y, sample_weight)
-        if step.task_loss is None:  # else a subclass asks again in the same step
+        if step.task_loss is None and trains == step.training:
+            # Else a subclass asks again in the same step, or looks at an evaluation.
             step.task_loss = replicas.own_mean(task_loss)
-            step.samples = step.passes[0].samples if step.passes else _batch_size(x)
-            late = step.training and _RAISES_LATE
+            step.samples = (
+                step.passes[0].samples if trains else _batch_size([x, y_pred, y])
+            )
+            late = trains and _RAISES_LATE
             if step.is_kerass if _RAISES_WITHIN else not late:
                 self._settle(step)
+        losses = self.losses if trains else step.sort_out(super().losses)
         # Keras's own way of adding up, so that it stays right under its strategies
         # and evaluation equals that of the bare network to the last bit.
-        added = [self._aggregate_additional_loss(loss) for loss in self.losses]
+        added = [self._aggregate_additional_loss(loss) for loss in losses]
         return ops.sum([task_loss, *added]) if added else task_loss
 
-    def _with_targets(self, loss: Any, y: Any, sample_weight: Any) -> Any:
+    def _with_targets(self, loss: Any, y: Any, y_pred: Any, weights: Any) -> Any:
         """Adds what needs the targets, of the last pass of a loop of one's own."""
         one, self._steps.last = self._steps.last, None
-        if one is None:
+        if one is None or one.outputs is not y_pred:
             return loss
-        before = one.added
-        one.complete(self._terms, y, None)
-        added = [each for each in one.added if all(each is not b for b in before)]
+        one.complete(self._terms, y, weights)
+        needing = [t.needs_target for t in self._terms]
+        added = [
+            price.added
+            for price, needs in zip(one.prices, needing, strict=True)
+            if needs
+        ]
         return ops.sum([loss, *map(self._aggregate_additional_loss, added)])
 
     def compute_metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -318,8 +335,9 @@ class Trainer(FedLikeNetwork):
             )
         step = self._step
         samples = 1.0 if step is None or step.samples is None else step.samples
-        again = step is not None and step.is_raised
-        if step is not None:
+        # On PyTorch the loss of the step may still have to raise it.
+        again = step is not None and (step.is_raised or step.task_loss is not None)
+        if step is not None and not again:
             step.is_raised = True
         whole = replicas.batch_mean(replicas.own_mean(task_loss), samples)
         return self.ascent.step(whole, schedule, again)
