@@ -59,12 +59,19 @@ class Energy(Configured, abc.ABC):
     `keras.saving.register_keras_serializable`, and models that use it can be saved
     and loaded.
 
+    Attributes:
+        averages: Whether it is a mean over positions and features, so that positions
+            which a mask leaves out are not to lower it. Set it to False in the class of
+            a sum or a maximum. Defaults to True.
+
     Examples:
         >>> @keras.saving.register_keras_serializable("my_project")
         ... class LogEnergy(keras_lap.energies.Energy):
         ...     def __call__(self, displacement):
         ...         return keras.ops.mean(keras.ops.log1p(displacement**2))
     """
+
+    averages: bool = True
 
     @abc.abstractmethod
     def __call__(self, displacement: Any) -> Any:

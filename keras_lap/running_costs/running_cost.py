@@ -24,7 +24,8 @@ class RunningCost(Configured, abc.ABC):
         weight: From 0, which logs the cost and does not train by it. Defaults to 1.
 
     Attributes:
-        wanted: What it reads: `"displacements"`, `"states"`, both or neither.
+        wanted: What it reads: `"displacements"`, `"states"`, both or neither; beside
+            one of them also `"masks"`.
         needs_target: Whether it reads the path's `y` or `sample_weight`, so that it is
             priced with the loss and not with the pass of the network.
         name: Under which it is logged: the name of the class in lower case, as

@@ -258,15 +258,11 @@ class Trainer(FedLikeNetwork):
     def _with_targets(self, loss: Any, y: Any, y_pred: Any, weights: Any) -> Any:
         """Adds what needs the targets, of the last pass of a loop of one's own."""
         one, self._steps.last = self._steps.last, None
-        if one is None or one.outputs is not y_pred:
+        if one is None or not _same(one.outputs, y_pred):
             return loss
         one.complete(self._terms, y, weights)
-        needing = [t.needs_target for t in self._terms]
-        added = [
-            price.added
-            for price, needs in zip(one.prices, needing, strict=True)
-            if needs
-        ]
+        priced = zip(self._terms, one.prices, strict=True)
+        added = [price.added for term, price in priced if price and term.needs_target]
         return ops.sum([loss, *map(self._aggregate_additional_loss, added)])
 
     def compute_metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
@@ -335,8 +331,8 @@ class Trainer(FedLikeNetwork):
             )
         step = self._step
         samples = 1.0 if step is None or step.samples is None else step.samples
-        # On PyTorch the loss of the step may still have to raise it.
-        again = step is not None and (step.is_raised or step.task_loss is not None)
+        later = _RAISES_LATE and step is not None and step.task_loss is not None
+        again = step is not None and (step.is_raised or later)
         if step is not None and not again:
             step.is_raised = True
         whole = replicas.batch_mean(replicas.own_mean(task_loss), samples)
@@ -382,6 +378,12 @@ def _batch_size(x: Any) -> Any:
     size = ops.shape(first)[0]
     # Keras does not tell that of TensorFlow's ragged tensors.
     return first.nrows() if size is None else size
+
+
+def _same(outputs: Any, others: Any) -> bool:
+    """Whether two structures hold the very same tensors."""
+    flat = keras.tree.flatten(outputs), keras.tree.flatten(others)
+    return [*map(id, flat[0])] == [*map(id, flat[1])]
 
 
 def _is_symbolic(inputs: Any) -> bool:

@@ -97,3 +97,34 @@ class Jax(keras_lap.LeastActionModel):
 def guide_of(backend):
     """The subclass with the `train_step` of a backend's guide."""
     return {"tensorflow": TensorFlow, "torch": Torch, "jax": Jax}[backend]
+
+
+class Tests(keras_lap.LeastActionModel):
+    def test_step(self, data):
+        x, y = data
+        y_pred = self(x, training=False)
+        return update_metrics(
+            self.metrics, self.compute_loss(y=y, y_pred=y_pred), y, y_pred
+        )
+
+
+class TestsOnJax(keras_lap.LeastActionModel):
+    def test_step(self, state, data):
+        x, y = data
+        trainable, others, values = state
+        y_pred, others = self.stateless_call(trainable, others, x, training=False)
+        loss = self.compute_loss(x, y, y_pred)
+        logs, new = {}, []
+        for metric in self.metrics:
+            many = len(metric.variables)
+            own, values = values[:many], values[many:]
+            arguments = (loss,) if metric.name == "loss" else (y, y_pred)
+            own = metric.stateless_update_state(own, *arguments)
+            logs[metric.name] = metric.stateless_result(own)
+            new += own
+        return logs, (trainable, others, new)
+
+
+def with_test_step(backend):
+    """The subclass with the `test_step` of a backend's guide."""
+    return TestsOnJax if backend == "jax" else Tests

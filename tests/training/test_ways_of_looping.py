@@ -15,7 +15,7 @@ import pytest
 from support import ways
 from support.basics import as_numpy, crossentropy
 from support.own_loops import BACKEND, loop
-from support.own_steps import Student, guide_of
+from support.own_steps import Student, guide_of, with_test_step
 
 import keras_lap
 
@@ -46,7 +46,7 @@ def compiled(model):
     return model
 
 
-def cost_of(network, x, energy=None):
+def cost_of(network, x):
     """C by NumPy, of a network of `ways`: mean squares of two branches."""
     kernels = {layer.name: layer for layer in network.layers}
     state = np.tanh(x @ as_numpy(kernels["stem"].kernel))
@@ -157,7 +157,8 @@ def test_the_multiplier_of_a_model_within_another():
 
     class Raises(Around):
         def compute_loss(self, x, y, y_pred, sample_weight=None, training=True):
-            self.inner.raise_multiplier(crossentropy()(y, y_pred), tau=ways.TAU)
+            if training:
+                self.inner.raise_multiplier(crossentropy()(y, y_pred), tau=ways.TAU)
             return super().compute_loss(x, y, y_pred, sample_weight, training)
 
     model, other = ways.pair()[1], compiled(ways.pair()[1])
@@ -170,6 +171,7 @@ def test_the_multiplier_of_a_model_within_another():
         ways.fit(outer, [update])
     ways.fit(outer)
     ways.fit(other, [update])
+    outer.evaluate(*ways.data()[:2], verbose=0)
     np.testing.assert_allclose(float(model.multiplier), float(other.multiplier), 1e-5)
 
 
@@ -283,6 +285,7 @@ class TwoLosses(keras_lap.LeastActionModel):
 def test_a_loss_is_of_the_passes_since_the_last_one():
     network = ways.build()
     model = compiled(TwoLosses(network, 2.0, ways.MULTIPLIER))
+    model.ascent.start(tau=10.0, batches=1, averaged=False)  # after the step, not in it
     x, y, _ = ways.data()
     cost = cost_of(network, x) + cost_of(network, 3 * x)
     before = network.get_weights()
@@ -391,7 +394,7 @@ def test_wrong_schedules(wrong, match):
 
 
 def test_a_step_that_raises_the_multiplier_twice_raises_it_once():
-    """By the loss of `super()` under a callback, and by hand."""
+    """By the loss of `super()` under a callback; by hand where there is none."""
 
     class Twice(keras_lap.LeastActionModel):
         def compute_loss(self, x, y, y_pred, sample_weight=None, training=True):
@@ -400,13 +403,57 @@ def test_a_step_that_raises_the_multiplier_twice_raises_it_once():
                 self.raise_multiplier(100.0)
             return loss
 
-    model, other = ways.pair()[1], compiled(ways.pair()[1])
-    network = model.network
-    other.network.set_weights(network.get_weights())
-    model = compiled(Twice(network, 2.0, ways.MULTIPLIER))
     x, y, _ = ways.data()
-    model.train_on_batch(x, y)  # without a schedule, by hand alone
-    assert float(model.multiplier) == ways.MULTIPLIER + 100
+    for scheduled in (True, False):
+        model = compiled(Twice(ways.build(), 2.0, ways.MULTIPLIER))
+        rise = 100.0
+        if scheduled:
+            model.ascent.start(tau=1.0, batches=1, averaged=False)
+            rise = float(as_numpy(crossentropy()(y, model.network(x))))
+        model.train_on_batch(x, y)
+        np.testing.assert_allclose(
+            float(model.multiplier), ways.MULTIPLIER + rise, rtol=1e-6
+        )
+
+
+class LooksAtAnEvaluation(keras_lap.LeastActionModel):
+    """Asks in training for the loss of an evaluation too, first."""
+
+    def compute_loss(self, x, y, y_pred, sample_weight=None, training=True):
+        if training:
+            seen = self(x, training=False)
+            self.evaluation = super().compute_loss(x, y, seen, None, training=False)
+            added = 0.0 * self.evaluation
+        loss = super().compute_loss(x, y, y_pred, sample_weight, training)
+        return loss + added if training else loss
+
+
+def test_a_loss_of_an_evaluation_within_a_step_counts_nothing():
+    model = compiled(LooksAtAnEvaluation(ways.build(), 2.0, ways.MULTIPLIER))
+    other = compiled(keras_lap.LeastActionModel(ways.build(), 2.0, ways.MULTIPLIER))
+    other.network.set_weights(model.network.get_weights())
+    update = keras_lap.callbacks.MultiplierUpdate(ways.TAU)
+    ours, theirs = ways.fit(model, [update]), ways.fit(other, [update])
+    for name in theirs:
+        np.testing.assert_allclose(ours[name], theirs[name], **CLOSE)
+
+
+@pytest.mark.parametrize("regularised", [False, True])
+def test_a_cost_of_targets_alone(regularised):
+    """No pass adds anything before the loss: on JAX, nothing is handed on."""
+    x, y, _ = ways.data()
+    network = ways.build(kernel_regularizer="l2" if regularised else None)
+    targets = np.zeros((3, ways.WIDTH), "float32")
+    cost = keras_lap.running_costs.TrackingCost(1.0, targets)
+    model = compiled(
+        keras_lap.LeastActionModel(network, energy=None, running_costs=[cost])
+    )
+    penalty = sum(float(as_numpy(each)) for each in network.losses)
+    logs = model.train_on_batch(x, y, return_dict=True)
+    assert logs["tracking_cost"] > 0.1
+    np.testing.assert_allclose(
+        logs["loss"], logs["task_loss"] + logs["tracking_cost"] + penalty, rtol=1e-5
+    )
 
 
 def test_a_model_within_a_model():
@@ -419,6 +466,32 @@ def test_a_model_within_a_model():
     ours, theirs = ways.fit(outer), ways.fit(compiled(plain))
     np.testing.assert_allclose(ours["loss"], theirs["loss"], **CLOSE)
     check_weights(inner.network, plain)
+
+
+def test_an_inner_model_that_the_outer_one_does_not_count():
+    """Its energy is its own again."""
+    _, inner = ways.pair()
+    x, y, _ = ways.data()
+    cost = cost_of(inner.network, x) / ways.MULTIPLIER
+    outer = compiled(
+        keras_lap.LeastActionModel(
+            outer_of(inner, "functional"),
+            energy=None,
+            running_costs=[keras_lap.running_costs.ControlCost(0.0)],
+        )
+    )
+    logs = outer.train_on_batch(x, y, return_dict=True)
+    np.testing.assert_allclose(logs["loss"], logs["task_loss"] + cost, rtol=1e-6)
+
+
+@GUIDE
+def test_a_test_step_of_a_guide():
+    """Which gives the loss no inputs."""
+    x, y, _ = ways.data()
+    model = compiled(with_test_step(BACKEND)(ways.build(), 2.0, ways.MULTIPLIER))
+    expected = float(as_numpy(crossentropy()(y, model.network(x))))
+    result = model.evaluate(x, y, batch_size=ways.SAMPLES, verbose=0, return_dict=True)
+    np.testing.assert_allclose(result["loss"], expected, rtol=1e-6)
 
 
 def test_one_pass_a_step():

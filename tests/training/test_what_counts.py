@@ -190,21 +190,44 @@ def test_the_weights_do_not_move_an_automatic_start():
     assert started[0] == started[1]
 
 
-def test_an_energy_of_ones_own_leaves_padding_out():
-    class Largest(keras_lap.energies.Energy):
+@pytest.mark.parametrize("averages", [True, False])
+def test_an_energy_of_ones_own_leaves_padding_out(averages):
+    class Own(keras_lap.energies.Energy):
         def __call__(self, displacement):
-            return keras.ops.max(keras.ops.abs(displacement))
+            sizes = keras.ops.log1p(keras.ops.abs(displacement))
+            return keras.ops.mean(sizes) if averages else keras.ops.max(sizes)
 
-    _x, y = tokens(6)
-    costs = []
+    Own.averages = averages
+    _, y = tokens(6)
     weights = masked_network(6).get_weights()
+    costs = []
+    for length in (6, 12, 60):
+        network = masked_network(length)
+        network.set_weights(weights)
+        model = compiled(keras_lap.LeastActionModel(network, Own(), MULTIPLIER))
+        logs = model.train_on_batch(tokens(length)[0], y, return_dict=True)
+        costs.append(logs["transport_cost"])
+    np.testing.assert_allclose(costs, costs[0], rtol=1e-5)
+
+
+@MASKED
+@pytest.mark.parametrize("norm", ["elementwise", "euclidean"])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_padding_with_weights_of_samples(norm, reduction):
+    energy = keras_lap.energies.DisplacementEnergy(3.0, norm, reduction)
+    _, y = tokens(6)
+    weights = masked_network(6).get_weights()
+    by_sample = np.linspace(0.0, 2.0, 8).astype("float32")
+    costs = []
     for length in (6, 12):
         network = masked_network(length)
         network.set_weights(weights)
-        model = compiled(keras_lap.LeastActionModel(network, Largest(), MULTIPLIER))
-        logs = model.train_on_batch(tokens(length)[0], y, return_dict=True)
+        model = compiled(keras_lap.LeastActionModel(network, energy, MULTIPLIER))
+        logs = model.train_on_batch(
+            tokens(length)[0], y, sample_weight=by_sample, return_dict=True
+        )
         costs.append(logs["transport_cost"])
-    np.testing.assert_allclose(costs[0], costs[1], rtol=1e-6)
+    np.testing.assert_allclose(costs[1], costs[0], rtol=1e-5)
 
 
 def test_without_an_energy():
