@@ -48,6 +48,7 @@ def read(model: keras.Model, declared: bool = False) -> Call:
         root.parts = tuple(_parts(model, ()))
     else:
         _look_inside(traced.graph, traced.unknown, declared)
+        _try_closed(traced.graph)
     return root
 
 
@@ -104,7 +105,9 @@ def _look_inside(graph: Graph, unknown: Unknown, declared: bool) -> None:
             traced = _look_into(graph, call, unknown, sizes, declared)
             call.inside, call.closed = traced.graph, traced.reason
             if traced.graph is None:
-                _close(graph, call, sizes)
+                call.parts = tuple(_parts(call.operation, (*call.path, call)))
+                variables = getattr(call.operation, "variables", ())
+                call.has_state = bool(call.parts or variables)
 
 
 def _look_into(
@@ -153,13 +156,16 @@ def _lengths(closed: list[Call]) -> list[int]:
     return list(dict.fromkeys([min(LENGTHS), *tables])) if closed else []
 
 
-def _close(graph: Graph, call: Call, sizes: list[Sizes]) -> None:
-    """Notes what can be said of a call without looking into it."""
-    call.parts = tuple(_parts(call.operation, (*call.path, call)))
-    variables = getattr(call.operation, "variables", ())
-    call.has_state = bool(call.parts or variables)
-    sizes += [] if sizes else [measure(graph)]
-    call.used = values_used(call, sizes[0])
+def _try_closed(graph: Graph) -> None:
+    """Tries every closed call, once it is settled which are."""
+    sizes = None
+    for call in graph.calls:
+        if call.closed:
+            # Those inside a call have the sizes that stood in there.
+            sizes = sizes or (Sizes() if graph.is_call else measure(graph))
+            call.used = values_used(call, sizes)
+        elif call.inside is not None:
+            _try_closed(call.inside)
 
 
 def _trace(graph: Graph, call: Call, unknown: Unknown, sizes: list[Sizes]) -> Traced:

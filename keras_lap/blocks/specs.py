@@ -83,6 +83,7 @@ def symbols_first() -> Iterator[None]:
     """
     patches: list[tuple[type, str, Any]] = [
         (keras.KerasTensor, "__array_ufunc__", None),  # for arrays of NumPy
+        (keras.KerasTensor, "__array__", _refuse),
         (keras.Operation, "symbolic_call", _symbolic_call),
         *((keras.Variable, f"__{name}__", _deferring(name)) for name in _OPERATORS),
     ]
@@ -111,6 +112,10 @@ def _attribute(owner: type, name: str, value: Any) -> Iterator[None]:
 
 
 _MISSING = object()
+
+
+def _refuse(self: keras.KerasTensor, *args: Any, **kwargs: Any) -> Any:
+    raise ValueError("A symbolic tensor has no values.")
 
 
 def _deferring(name: str) -> Callable[[Any, Any], Any]:
