@@ -25,6 +25,8 @@ LARGE = {
     "EfficientNetV2S",
     "ConvNeXtBase",
     "NASNetLarge",
+    "MMDiT, dual attention",
+    "BLIP2, Flan-T5",
 }
 TORCH = keras.backend.backend() == "torch"
 needs_hub = pytest.mark.skipif(keras_hub is None, reason="needs keras-hub")
@@ -48,8 +50,14 @@ WRONG = {
 }
 
 
+once = pytest.mark.skipif(not TORCH, reason="on one backend only")
+
+
 def parameters(rows):
-    return [pytest.param(row, id=row.name) for row in rows]
+    marks = dict.fromkeys(LARGE, once)
+    return [
+        pytest.param(row, id=row.name, marks=marks.get(row.name, ())) for row in rows
+    ]
 
 
 @pytest.fixture
@@ -87,8 +95,6 @@ def check(network, row):
 def test_keras_applications(row):
     if row.name == "NASNetMobile" and TORCH:
         pytest.skip("Keras does not build it on PyTorch")
-    if row.name in LARGE and not TORCH:
-        pytest.skip("large, so on one backend only")
     check(row.build(), row)
 
 
@@ -115,6 +121,7 @@ def test_blocks_are_found_through_a_classifier(row):
     assert prefixes == {network.backbone.name}
 
 
+@once
 @needs_hub
 def test_layers_below_a_closed_one_can_be_named():
     """As docs/limits.md says: DepthAnything's, but the one that no call reaches."""

@@ -138,7 +138,7 @@ def flux() -> keras.Model:
 
 
 def d_fine() -> keras.Model:
-    """Two levels, one encoder layer and two decoder layers."""
+    """Two levels, one encoder layer and one decoder layer."""
     return models.DFineBackbone(
         backbone=hgnet(),
         decoder_in_channels=[8, 8],
@@ -159,7 +159,7 @@ def d_fine() -> keras.Model:
         hidden_expansion=1.0,
         depth_multiplier=1 / 3,  # of three bottlenecks: one
         eval_idx=-1,
-        num_decoder_layers=2,
+        num_decoder_layers=1,
         decoder_attention_heads=2,
         decoder_ffn_dim=16,
         decoder_n_points=[2, 2],
@@ -378,13 +378,11 @@ COMPOSITE = [
         "third sum (x + gate * second attention) for the image in layer 0"),
     Row("Flux", flux, 0, 0, 2 + 2, "flux_layers.py, DoubleStreamBlock: two states, two "
         "sums each, of image and text; SingleStreamBlock: x + gate * output, twice"),
-    Row("DFine", d_fine, 2 * 2, 2 * 2, 2 + 1, "HGNetV2's 2; DFineEncoderLayer: 1 layer "
-        "of two sums; DFineDecoderLayer: x + attention and x + feed-forward in each "
-        "of 2 layers, apart, for a gate (DFineGate) mixes state and branch between "
-        "them; DFineRepVggBlock: 3x3 + 1x1 convolution of x (Ding et al. 2021, "
-        "arXiv:2101.03697, section 3.2: a convolutional shortcut), 2 in each of an "
-        "FPN and a PAN block; distributions and boxes are refined around decoder "
-        "layers"),
+    Row("DFine", d_fine, 2, 2 * 2, 2 + 1, "HGNetV2's 2; DFineEncoderLayer: 1 layer of "
+        "two sums; DFineDecoderLayer: x + attention and x + feed-forward, apart, for a "
+        "gate (DFineGate) mixes state and branch between them; DFineRepVggBlock: 3x3 + "
+        "1x1 convolution of x (Ding et al. 2021, arXiv:2101.03697: a convolutional "
+        "shortcut), 2 in each of an FPN and a PAN block"),
     Row("BASNet", basnet, 1 + 2 * 3 + 1, 3, 0, "the ResNet's 4, of which those of "
         "stages 2 to 4 project; basnet_predict: 3 basic blocks in each of 2 stages "
         "more; basnet_rrm: refined = coarse + residual"),
