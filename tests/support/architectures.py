@@ -18,7 +18,7 @@ import keras
 try:
     import keras_hub
 except ImportError:  # a dependency of the tests alone
-    keras_hub = None
+    keras_hub = models = None
 else:
     models = keras_hub.models
 
