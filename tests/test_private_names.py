@@ -80,18 +80,25 @@ def has_keras_mask():
 
 
 def has_call_context_args():
-    class Other(keras.Operation):
-        _call_context_args = keras.layers.Dense(2)._call_context_args
+    """An operation with these arguments is handed what a layer is handed."""
 
+    class Layer(keras.layers.Layer):
         def call(self, x, training=None):
             return x * (2.0 if training else 1.0)
+
+    class Other(keras.Operation):
+        _call_context_args = Layer()._call_context_args
+        call = Layer.call
 
         def compute_output_spec(self, x, training=None):
             return keras.KerasTensor(x.shape)
 
-    inputs = keras.Input((3,))
-    model = keras.Model(inputs, Other()(inputs, training=False))
-    return float(model(keras.ops.ones((1, 3)), training=True)[0, 0]) == 2.0
+    inputs, ones = keras.Input((3,)), keras.ops.ones((1, 3))
+    models = [
+        keras.Model(inputs, kind()(inputs, training=False)) for kind in (Layer, Other)
+    ]
+    first, second = (float(model(ones, training=True)[0, 0]) for model in models)
+    return first == second
 
 
 def has_call_on_the_instance():

@@ -29,6 +29,7 @@ _STRUCTURE = "its call returned another structure than before"
 # The arguments that a Functional model hands to what has them by this name, in the
 # place of those it was given when the model was built.
 _HANDED_ON = "_call_context_args"
+_HANDS_ON = tuple(map(int, keras.__version__.split(".")[:2])) < (3, 16)
 _NO_SHAPE = "no shape of its inputs is known"
 
 
@@ -70,8 +71,11 @@ def _trace_root(model: keras.Model) -> Traced:
 
 
 def handed_on_arguments(layer: Any) -> Collection[str]:
-    """The arguments that a model which is a graph hands on to a layer: `training`."""
-    return getattr(layer, _HANDED_ON, ())
+    """The arguments that a model which is a graph hands on to a layer: `training`.
+
+    From Keras 3.16 on it hands on none, and what a layer was given stays.
+    """
+    return getattr(layer, _HANDED_ON, ()) if _HANDS_ON else ()
 
 
 def take_handed_on(operation: keras.Operation, layer: Any) -> None:
@@ -81,7 +85,7 @@ def take_handed_on(operation: keras.Operation, layer: Any) -> None:
         operation: What is called in the place of the layer, and is none itself.
         layer: The layer.
     """
-    setattr(operation, _HANDED_ON, handed_on_arguments(layer))
+    setattr(operation, _HANDED_ON, getattr(layer, _HANDED_ON, ()))
 
 
 def mask_rank(tensor: Tensor) -> int:

@@ -145,7 +145,17 @@ BUILDS = {
     "subclassed": subclassed,
     "subclassed, own embedding": lambda: subclassed(own_embedding=True),
 }
-every_build = pytest.mark.parametrize("build", BUILDS.values(), ids=BUILDS)
+# Keras 3.16, which is not released, hands masks to layers of several inputs otherwise.
+not_yet_on_3_16 = pytest.mark.skipif(
+    keras.version() >= "3.16", reason="masks of several inputs on Keras 3.16"
+)
+every_build = pytest.mark.parametrize(
+    "build",
+    [
+        pytest.param(build, id=name, marks=[not_yet_on_3_16] * (name == "attention"))
+        for name, build in BUILDS.items()
+    ],
+)
 WANTED = ["displacements", "masks"]
 
 
@@ -226,6 +236,7 @@ def test_states_of_other_positions_have_no_mask(tokens):
     assert [mask is None for mask in path.masks] == [False, True, True]
 
 
+@not_yet_on_3_16
 def test_two_sequences_of_one_length_keep_their_masks(tokens):
     """A decoder's states are its own, whatever they attend to."""
     first, second = (keras.Input((6,), dtype="int32", name=n) for n in "ab")

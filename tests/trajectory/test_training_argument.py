@@ -148,6 +148,9 @@ class NoisyInTraining(L.Layer):
         return x + (self.noise(branch, training=True) if training else branch)
 
 
+@pytest.mark.skipif(
+    keras.version() >= "3.16", reason="from there on, what a layer was given stays"
+)
 def test_the_displacement_is_that_of_the_pass_in_training(x):
     """Also of a layer that was given False, and is run in training all the same."""
     network = functional((NoisyInTraining(), FALSE))
