@@ -233,7 +233,7 @@ def test_the_multiplier_in_a_step_of_a_guide(record_property):
     update = keras_lap.callbacks.MultiplierUpdate(ways.TAU)
     if BACKEND == "jax":
         record_property(
-            "limit", "λ rises only where the step calls `stateless_raise_multiplier`"
+            "limit", "only a step that calls `stateless_raise_multiplier` raises λ"
         )
         with pytest.warns(UserWarning, match="stateless_raise_multiplier"):
             ways.fit(model, [update])
