@@ -36,13 +36,22 @@ class Pass:
 
     def __post_init__(self) -> None:
         self.once_added += self.added
+        self._are_late = [price is None for price in self.prices]
+
+    @property
+    def late(self) -> list[Any]:
+        """Of what is added, that which needed the targets."""
+        pairs = zip(self.prices, self._are_late, strict=True)
+        return [price.added for price, late in pairs if late and price is not None]
 
     @property
     def added(self) -> list[Any]:
         """What is added to the loss, as far as it is known."""
         return [price.added for price in self.prices if price is not None]
 
-    def complete(self, terms: Sequence[Term], y: Any, sample_weight: Any) -> None:
+    def complete(
+        self, terms: Sequence[Term], y: Any, sample_weight: Any, anew: bool = True
+    ) -> None:
         """Prices what needs the targets, and anew what the weights of samples weigh."""
         if self.path is None:
             return  # the same loss was asked for before
@@ -50,7 +59,7 @@ class Pass:
         self.path = None  # whose states nobody needs any more
         for index, term in enumerate(terms):
             earlier = self.prices[index]
-            weighs = term.weighs_samples and sample_weight is not None
+            weighs = anew and term.weighs_samples and sample_weight is not None
             if earlier is None or weighs:
                 self.prices[index] = term.price(path, self.samples, earlier)
         self.once_added += self.added
@@ -123,6 +132,11 @@ class Step:
     def added(self) -> list[Any]:
         """What the terms add to the loss of `passes`."""
         return [added for one in self.passes for added in one.added]
+
+    @property
+    def late(self) -> list[Any]:
+        """Of this, what is not known before the loss."""
+        return [added for one in self.passes for added in one.late]
 
     @property
     def prices(self) -> list[Price]:

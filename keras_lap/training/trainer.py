@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -25,7 +26,7 @@ from keras_lap.training.step import (
     recording,
 )
 from keras_lap.training.terms import Term, check_has_multiplier
-from keras_lap.trajectory import Recorder
+from keras_lap.trajectory import Recorder, leaving_no_trace
 
 # PyTorch's backward pass reads λ where torch.compile finds it, so λ must not change in
 # place before.
@@ -137,7 +138,7 @@ class Trainer(FedLikeNetwork):
         known = super().losses
         others = step.sort_out(known)
         if step.is_handed_out and len(others) == len(known):
-            return known
+            return [*known, *step.late]
         return [*others, *step.added]
 
     @property
@@ -248,9 +249,25 @@ class Trainer(FedLikeNetwork):
         if one is None:
             return loss
         before = one.added
-        one.complete(self._terms, y, None)
+        one.complete(self._terms, y, sample_weight, anew=False)
         added = [each for each in one.added if all(each is not b for b in before)]
         return ops.sum([loss, *map(self._aggregate_additional_loss, added)])
+
+    def _compiled_loss(self, y: Any, y_pred: Any, sample_weight: Any) -> Any:
+        """The compiled loss of other outputs, on this replica; it is not logged."""
+        if self.loss is None:
+            _check_has_loss(self, Step(training=True))
+        # Keras logs each of several outputs' losses whenever it computes them.
+        several = keras.tree.is_nested(y_pred) or keras.tree.is_nested(y)
+        known = [*self.variables, *self.metrics_variables] if several else []
+        unseen = leaving_no_trace(known) if several else contextlib.nullcontext()
+        with self._steps.within(training=True) as step, unseen:
+            before, step.task_only = step.task_only, True
+            try:
+                loss = super().compute_loss(None, y, y_pred, sample_weight, True)
+            finally:
+                step.task_only = before
+        return replicas.own_mean(loss)
 
     def compute_metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """As in `keras.Model`; on PyTorch the place where λ is raised."""
