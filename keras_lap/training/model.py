@@ -133,7 +133,7 @@ class LeastActionModel(Trainer):
         self._selects_all = isinstance(blocks, str)
         self._report = report
         self._terms = terms
-        self._path = path.of_task(self._compiled_loss)
+        self._path = path.of_task(self.exit_loss)
         wanted = dict.fromkeys(each for term in terms for each in term.wanted)
         exits = {
             exit

@@ -253,8 +253,17 @@ class Trainer(FedLikeNetwork):
         added = [each for each in one.added if all(each is not b for b in before)]
         return ops.sum([loss, *map(self._aggregate_additional_loss, added)])
 
-    def _compiled_loss(self, y: Any, y_pred: Any, sample_weight: Any) -> Any:
-        """The compiled loss of other outputs, on this replica; it is not logged."""
+    def exit_loss(self, y: Any, y_pred: Any, sample_weight: Any) -> Any:
+        """The compiled loss of an exit of the network; nothing of it is logged.
+
+        Args:
+            y: Targets.
+            y_pred: Nested as the outputs of the network are.
+            sample_weight: Weights of the samples, or None.
+
+        Returns:
+            A scalar tensor; on several replicas, that of each one's part.
+        """
         if self.loss is None:
             _check_has_loss(self, Step(training=True))
         # Keras logs each of several outputs' losses whenever it computes them.
