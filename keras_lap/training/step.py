@@ -168,6 +168,16 @@ class Steps(threading.local):
         finally:
             self.current = None
 
+    @contextlib.contextmanager
+    def task_only(self) -> Iterator[None]:
+        """Hides the losses that were added."""
+        with self.within(training=True) as step:
+            before, step.task_only = step.task_only, True
+            try:
+                yield
+            finally:
+                step.task_only = before
+
 
 class _Recording(threading.local):
     """Whether a thread runs a network whose trajectory is recorded."""

@@ -226,9 +226,8 @@ class Trainer(FedLikeNetwork):
             loss = super().compute_loss(x, y, y_pred, sample_weight, training)
             return self._with_targets(loss, y, sample_weight) if training else loss
         # Keras adds `self.losses` to the compiled loss; hidden, the latter is left.
-        step.task_only = True
-        task_loss = super().compute_loss(x, y, y_pred, sample_weight, training)
-        step.task_only = False
+        with self._steps.task_only():
+            task_loss = super().compute_loss(x, y, y_pred, sample_weight, training)
         if step.training:
             check_recorded(step)
             step.complete(self._terms, y, sample_weight)
@@ -270,12 +269,8 @@ class Trainer(FedLikeNetwork):
         several = keras.tree.is_nested(y_pred) or keras.tree.is_nested(y)
         known = [*self.variables, *self.metrics_variables] if several else []
         unseen = leaving_no_trace(known) if several else contextlib.nullcontext()
-        with self._steps.within(training=True) as step, unseen:
-            before, step.task_only = step.task_only, True
-            try:
-                loss = super().compute_loss(None, y, y_pred, sample_weight, True)
-            finally:
-                step.task_only = before
+        with self._steps.task_only(), unseen:
+            loss = super().compute_loss(None, y, y_pred, sample_weight, True)
         return replicas.own_mean(loss)
 
     def compute_metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
