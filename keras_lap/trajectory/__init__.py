@@ -16,12 +16,14 @@ from keras_lap.trajectory.statistics import (
     recalibrate,
     recalibrated,
 )
+from keras_lap.trajectory.without import all_exits, without
 
 __all__ = [
     "WANTED",
     "DisplacementRecorder",
     "Recorder",
     "Trajectory",
+    "all_exits",
     "at_least_float32",
     "batch_statistics",
     "fits",
@@ -29,4 +31,5 @@ __all__ = [
     "leaving_no_trace",
     "recalibrate",
     "recalibrated",
+    "without",
 ]

@@ -69,7 +69,7 @@ def find_cuts(report: BlockReport) -> Cuts:
     Raises:
         ValueError: If a block lies where it cannot be left out.
     """
-    ends = [_ends(report.root, found) for found in report.found]
+    ends = [states_of(report.root, found) for found in report.found]
     opened = {call for _, _, path in ends for call in path}
     same: dict[Tensor, Tensor] = {}
     root = report.root.inside
@@ -80,13 +80,16 @@ def find_cuts(report: BlockReport) -> Cuts:
     return Cuts(calls, outputs, states, same)
 
 
-def call_again(call: Call, cuts: Cuts, values: dict[Tensor, Any]) -> list[Any]:
+def call_again(
+    call: Call, cuts: Cuts, values: dict[Tensor, Any], operation: keras.Operation
+) -> list[Any]:
     """Calls an operation again.
 
     Args:
         call: What it was called with before.
         cuts: The graph that holds the call.
         values: What its inputs are now.
+        operation: What to call in its place.
 
     Returns:
         The values of its outputs.
@@ -94,11 +97,19 @@ def call_again(call: Call, cuts: Cuts, values: dict[Tensor, Any]) -> list[Any]:
     pairs = zip(call.inputs, cuts.inputs(call), strict=True)
     inputs = {id(tensor.symbol): values[own] for tensor, own in pairs}
     args, kwargs = call.arguments.fill_in(inputs)
-    return keras.tree.flatten(call.operation(*args, **kwargs))
+    return keras.tree.flatten(operation(*args, **kwargs))
 
 
-def _ends(root: Call, found: FoundBlock) -> tuple[Tensor, Tensor, tuple[Call, ...]]:
-    """The states of a block in the graph of a model, and the calls around it."""
+def states_of(root: Call, found: FoundBlock) -> tuple[Tensor, Tensor, tuple[Call, ...]]:
+    """The states of a block in the graph of a model, and the calls around it.
+
+    Args:
+        root: The network.
+        found: The block.
+
+    Raises:
+        ValueError: If it lies in no such graph, so that it cannot be left out.
+    """
     call, residual, path = found.call, found.residual, found.path
     if residual is None:
         raise _refusal(found, path[-1] if path else root)

@@ -31,6 +31,7 @@ from keras_lap.blocks import (
     Call,
     Tensor,
     every_call,
+    take_handed_on,
 )
 from keras_lap.trajectory.cuts import Cuts, call_again, find_cuts
 from keras_lap.trajectory.plan import Look
@@ -220,15 +221,14 @@ class _Rerun:
     def _call(self, call: Call, exits: list[int]) -> dict[Tensor, _Values]:
         """Calls an operation again for some exits, at once if that is possible."""
         inputs = dict.fromkeys(self._cuts.inputs(call))
+        operation = Again(call.operation, f"exits.call{call.index}.{len(self._values)}")
         if len(exits) > 1 and _treats_samples_alone(call):
             stacked = {each: self._stacked(each, exits) for each in inputs}
-            results = call_again(call, self._cuts, stacked)
+            results = call_again(call, self._cuts, stacked, operation)
             values = [_Values(exits, whole=result) for result in results]
         else:
-            each = [
-                call_again(call, self._cuts, {t: self._at(t, exit) for t in inputs})
-                for exit in exits
-            ]
+            given = [{each: self._at(each, exit) for each in inputs} for exit in exits]
+            each = [call_again(call, self._cuts, one, operation) for one in given]
             values = [_Values(exits, list(one)) for one in zip(*each, strict=True)]
         return dict(zip(call.outputs, values, strict=True))
 
@@ -297,6 +297,30 @@ class Parts(keras.layers.Layer):
         return [keras.KerasTensor(x.shape, x.dtype) for _ in range(self.number)]
 
 
+class Again(keras.Operation):
+    """An operation under another name, which leaves no trace on it.
+
+    Layers of different models may have one name, and those of one model may not.
+
+    Args:
+        operation: The operation.
+        name: The other name.
+    """
+
+    def __init__(self, operation: keras.Operation, name: str):
+        super().__init__(name=name)
+        self.operation = operation
+        take_handed_on(self, operation)
+
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls it."""
+        return self.operation(*args, **kwargs)
+
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        """As it."""
+        return self.operation.compute_output_spec(*args, **kwargs)
+
+
 class HandlingMasks(keras.Model):
     """A model that is a graph whose layers hand masks on, and warns of none."""
 
@@ -319,6 +343,12 @@ class InInference(keras.layers.Layer):
         self.supports_masking = True
         self._outputs = list(outputs)
         self._end = keras.layers.Identity()
+        again = (each for each in model.operations if isinstance(each, Again))
+        self._read = [
+            variable
+            for each in again
+            for variable in getattr(each.operation, "variables", ())
+        ]
         self.built = True
 
     def call(self, values: dict[str, Any], training: bool | None = None) -> list[Any]:
@@ -328,7 +358,7 @@ class InInference(keras.layers.Layer):
             values: Its `inputs`, and the `outputs` of the network.
             training: Whether the network trains.
         """
-        with leaving_no_trace(self.model.variables):
+        with leaving_no_trace(self._read):
             results = self.model(values["inputs"], training=False)
         # The layers that are called next take this from the last call.
         self._end(values["outputs"][0], training=training)
