@@ -7,6 +7,7 @@ training, which prices it, and by transport, which measures it.
 """
 
 from keras_lap.trajectory.exits import leaving_no_trace
+from keras_lap.trajectory.fewer_blocks import all_exits, without
 from keras_lap.trajectory.masks import fits
 from keras_lap.trajectory.plan import WANTED, at_least_float32
 from keras_lap.trajectory.recorder import DisplacementRecorder, Recorder, Trajectory
@@ -16,7 +17,6 @@ from keras_lap.trajectory.statistics import (
     recalibrate,
     recalibrated,
 )
-from keras_lap.trajectory.without import all_exits, without
 
 __all__ = [
     "WANTED",

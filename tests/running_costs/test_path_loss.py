@@ -209,6 +209,21 @@ def test_masks_count_as_in_the_task():
     assert logs["path_loss"] == pytest.approx(each[0] / 2 + each[1] + each[2] / 2, 1e-5)
 
 
+def test_a_loop_of_ones_own_with_weights_of_samples():
+    """`compute_loss` outside of a step of Keras's."""
+    net, (x, y, samples) = network(), batch()
+    model = keras_lap.LeastActionModel(
+        net, energy=None, running_costs=[PathLoss(0.5)], horizon=STEPS
+    )
+    model.compile("sgd", "mse")
+    outputs = model(x, training=True)
+    loss = model.compute_loss(x, y, outputs, samples)
+    hand = ExitsByHand(net, "inside", STEPS)
+    expected = hand.task(x, y, samples)
+    expected += 0.5 * hand.path_loss(x, y, samples, trapezoid_on([0, 1, 2, 3, 4]))
+    assert float(as_numpy(loss)) == pytest.approx(expected, rel=2e-6)
+
+
 @pytest.mark.parametrize("every", [1, 3])
 def test_training_by_it_brings_the_early_exits_down(every):
     keras.utils.set_random_seed(0)
