@@ -11,6 +11,7 @@ from typing import Any
 from keras_lap import (
     callbacks,
     datasets,
+    depth,
     energies,
     networks,
     running_costs,
@@ -34,6 +35,7 @@ __all__ = [
     "__version__",
     "callbacks",
     "datasets",
+    "depth",
     "energies",
     "find_residual_blocks",
     "networks",

@@ -6,7 +6,20 @@ measure, cut or draw blocks; `Call`, `Graph`, `Tensor` and `View` are for record
 """
 
 from keras_lap.blocks.find import find_residual_blocks
-from keras_lap.blocks.graph import SUM, Call, Graph, Tensor, every_call, used
+from keras_lap.blocks.graph import (
+    ACTIVATION,
+    COPY,
+    DIFFERENCE,
+    LAYER,
+    MODEL,
+    OWN,
+    SUM,
+    Call,
+    Graph,
+    Tensor,
+    every_call,
+    used,
+)
 from keras_lap.blocks.picture import plot_blocks
 from keras_lap.blocks.reading import mask_rank, take_handed_on
 from keras_lap.blocks.report import (
@@ -22,6 +35,12 @@ from keras_lap.blocks.tracing import layers_below
 from keras_lap.blocks.views import View, view, why_hidden
 
 __all__ = [
+    "ACTIVATION",
+    "COPY",
+    "DIFFERENCE",
+    "LAYER",
+    "MODEL",
+    "OWN",
     "SUM",
     "BlockReport",
     "Call",

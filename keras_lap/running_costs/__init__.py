@@ -9,12 +9,14 @@ each block stands for. `LeastActionModel(..., running_costs=[...])` adds
 from keras_lap.running_costs.control_cost import ControlCost
 from keras_lap.running_costs.controls import controls
 from keras_lap.running_costs.path import Path, time_steps
+from keras_lap.running_costs.path_loss import PathLoss
 from keras_lap.running_costs.running_cost import RunningCost
 from keras_lap.running_costs.tracking_cost import TrackingCost
 
 __all__ = [
     "ControlCost",
     "Path",
+    "PathLoss",
     "RunningCost",
     "TrackingCost",
     "controls",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -34,6 +34,8 @@ class Path:
         sample_weight: Weights of its samples, or None. Left out likewise.
         report: The blocks. Defaults to None, all that are found in `network`.
         horizon: As in `time_steps`. Defaults to None.
+        loss: The task loss, a function of targets, outputs and weights of samples.
+            Defaults to None, not known.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Path:
         sample_weight: Any = _UNKNOWN,
         report: BlockReport | None = None,
         horizon: float | Sequence[float] | None = None,
+        loss: Callable[[Any, Any, Any], Any] | None = None,
     ):
         self.trajectory = trajectory
         self.network = network
@@ -52,6 +55,7 @@ class Path:
         self._target = {"y": y, "sample_weight": sample_weight}
         self._report = report
         self._horizon = horizon
+        self._loss = loss
 
     def seen(self, trajectory: Trajectory, x: Any) -> Path:
         """The same network's path of one pass; its targets are not known yet."""
@@ -60,6 +64,10 @@ class Path:
     def given(self, y: Any, sample_weight: Any) -> Path:
         """The same path with the targets and weights of its samples."""
         return self._with(_target={"y": y, "sample_weight": sample_weight})
+
+    def of_task(self, loss: Callable[[Any, Any, Any], Any]) -> Path:
+        """The same path with the loss of its task."""
+        return self._with(_loss=loss)
 
     def _with(self, **attributes: Any) -> Path:
         path = copy.copy(self)
@@ -95,6 +103,30 @@ class Path:
         return self._recorded("displacements")
 
     @property
+    def exits(self) -> list[Any]:
+        """The K + 1 outputs of the network if only its first 0, …, K blocks run.
+
+        None instead of those that `RunningCost.exits` leaves out.
+        """
+        return self._recorded("exits")
+
+    def loss(self, output: Any) -> Any:
+        """The task loss of one exit, as the model was compiled with, scalar.
+
+        Weights of samples and of losses and masks count as they do in the task.
+
+        Args:
+            output: Nested as the outputs of the network are.
+        """
+        if self._loss is None:
+            raise ValueError(
+                "The loss of this path is not known. Pass Path(..., loss=...), a "
+                "function of targets, outputs and weights of samples; a "
+                "LeastActionModel takes what it was compiled with."
+            )
+        return self._loss(self.y, output, self.sample_weight)
+
+    @property
     def masks(self) -> list[Any]:
         """The mask of each displacement, `(batch, positions, ...)`, or None."""
         return self._recorded("masks")
@@ -122,8 +154,7 @@ class Path:
 
         ``w_0 = dt_0 / 2``, ``w_k = (dt_{k−1} + dt_k) / 2``, ``w_K = dt_{K−1} / 2``.
         """
-        ends = itertools.pairwise([0.0, *self.time_steps, 0.0])
-        return tuple((before + after) / 2 for before, after in ends)
+        return trapezoid(self.time_steps)
 
     def _recorded(self, name: str) -> list[Any]:
         values = getattr(self.trajectory, name, None)
@@ -143,6 +174,12 @@ class Path:
                 "needs_target = True in the class that reads it."
             )
         return self._target[name]
+
+
+def trapezoid(steps: Sequence[float]) -> tuple[float, ...]:
+    """The weights of the trapezoidal rule at the ends of some steps."""
+    ends = itertools.pairwise([0.0, *steps, 0.0])
+    return tuple((before + after) / 2 for before, after in ends)
 
 
 def time_steps(

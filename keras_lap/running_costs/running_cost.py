@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from keras_lap._checks import finite_number
@@ -24,8 +25,8 @@ class RunningCost(Configured, abc.ABC):
         weight: From 0, which logs the cost and does not train by it. Defaults to 1.
 
     Attributes:
-        wanted: What it reads: `"displacements"`, `"states"`, both or neither; beside
-            one of them also `"masks"`.
+        wanted: What it reads: some of `"displacements"`, `"states"` and `"exits"`, or
+            nothing of them; beside one of the first two also `"masks"`.
         needs_target: Whether it reads the path's `y` or `sample_weight`, so that it is
             priced with the loss and not with the pass of the network.
         name: Under which it is logged: the name of the class in lower case, as
@@ -72,6 +73,17 @@ class RunningCost(Configured, abc.ABC):
         Raises:
             ValueError: If the cost cannot be computed; by default never.
         """
+
+    def exits(self, blocks: int) -> Sequence[int]:
+        """Which exits it reads, if it wants any; the others are not computed.
+
+        Args:
+            blocks: The number K of blocks; exits are numbered from 0 to K.
+
+        Returns:
+            By default all.
+        """
+        return range(blocks + 1)
 
     @property
     def name(self) -> str:

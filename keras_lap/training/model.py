@@ -133,10 +133,16 @@ class LeastActionModel(Trainer):
         self._selects_all = isinstance(blocks, str)
         self._report = report
         self._terms = terms
-        self._path = path
+        self._path = path.of_task(self.exit_loss)
         self._covers = _covered(report) if energy is not None else frozenset()
         wanted = dict.fromkeys(each for term in terms for each in term.wanted)
-        self._record = Recorder(network, report, tuple(wanted), mask)
+        exits = {
+            exit
+            for cost in running_costs
+            if "exits" in cost.wanted
+            for exit in cost.exits(len(report))
+        }
+        self._record = Recorder(network, report, tuple(wanted), mask, exits)
         self._steps = Steps()
         self._measures = Measures(terms)
         # Built here and not at the first batch: BackupAndRestore needs it.

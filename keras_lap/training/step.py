@@ -9,8 +9,9 @@ step the passes are kept here instead, for each thread its own.
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,6 +39,13 @@ class Pass:
 
     def __post_init__(self) -> None:
         self.once_added += self.added
+        self._are_late = [price is None for price in self.prices]
+
+    @property
+    def late(self) -> list[Any]:
+        """Of what is added, that which needed the targets."""
+        pairs = zip(self.prices, self._are_late, strict=True)
+        return [price.added for price, late in pairs if late and price is not None]
 
     @property
     def outputs(self) -> Any:
@@ -49,7 +57,9 @@ class Pass:
         """What is added to the loss, as far as it is known."""
         return [price.added for price in self.prices if price is not None]
 
-    def complete(self, terms: Sequence[Term], y: Any, sample_weight: Any) -> None:
+    def complete(
+        self, terms: Sequence[Term], y: Any, sample_weight: Any, anew: bool = True
+    ) -> None:
         """Prices what needs the targets, and anew what the weights of samples weigh."""
         if self.path is None:
             return  # the same loss was asked for before
@@ -59,7 +69,7 @@ class Pass:
         self.path = None  # whose states nobody needs any more
         for index, term in enumerate(terms):
             earlier = self.prices[index]
-            weighs = term.weighs_samples and sample_weight is not None
+            weighs = anew and term.weighs_samples and sample_weight is not None
             if earlier is None or weighs:
                 self.prices[index] = term.price(path, self.samples, earlier)
         self.once_added += self.added
@@ -114,7 +124,6 @@ class Step:
         is_kerass: Whether Keras itself computes the loss in it, with the state of all
             variables at hand. JAX hands a changed λ on from there and nowhere else.
         was_kerass: Whether it ever was so.
-        task_only: Whether the losses that were added are hidden just now.
     """
 
     training: bool
@@ -130,7 +139,6 @@ class Step:
     is_settled: bool = False
     is_kerass: bool = False
     was_kerass: bool = False
-    task_only: bool = False
 
     def begin(self, one: Pass) -> None:
         """Adds a pass."""
@@ -157,6 +165,11 @@ class Step:
         return [added for one in self.passes for added in one.added]
 
     @property
+    def late(self) -> list[Any]:
+        """Of this, what is not known before the loss."""
+        return [added for one in self.passes for added in one.late]
+
+    @property
     def prices(self) -> list[Price]:
         """What each term takes for the passes that are logged."""
         by_pass = [one.prices for one in self.counted]
@@ -169,10 +182,12 @@ class Steps(threading.local):
     Attributes:
         current: The step, if any.
         last: Without a step, the last pass, as long as a term needs targets for it.
+        are_losses_hidden: Whether only the loss of the task is asked for just now.
     """
 
     current: Step | None = None
     last: Pass | None = None
+    are_losses_hidden: bool = False
 
     @contextlib.contextmanager
     def within(self, training: bool) -> Iterator[Step]:
@@ -182,6 +197,15 @@ class Steps(threading.local):
             yield self.current
         finally:
             self.current = around
+
+    @contextlib.contextmanager
+    def task_only(self) -> Iterator[None]:
+        """Hides the losses that were added."""
+        before, self.are_losses_hidden = self.are_losses_hidden, True
+        try:
+            yield
+        finally:
+            self.are_losses_hidden = before
 
 
 class _Recording(threading.local):
@@ -248,3 +272,51 @@ def forgotten(model: Any, method: str) -> RuntimeError:
         "losses that self.stateless_call(..., return_losses=True) returns. For a pass "
         "that is not to count call self.network(x, training=True)."
     )
+
+
+def as_step(training: bool) -> Callable[[Callable], Callable]:
+    """Makes a method of a model one step, unless it is called within one.
+
+    Args:
+        training: Whether the step trains.
+    """
+
+    def decorate(method: Callable) -> Callable:
+        @functools.wraps(method)
+        def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
+            if self._step is not None and self._step.training == training:
+                return method(self, *args, **kwargs)
+            with self._steps.within(training) as step:
+                result = method(self, *args, **kwargs)
+                self._end(step)
+            return result
+
+        wrapped._is_step = True  # type: ignore[attr-defined]
+        return wrapped
+
+    return decorate
+
+
+def with_energy(method: Callable, train_step: Callable) -> Callable:
+    """Makes sure that a `compute_loss` does not forget the energy of a training step.
+
+    Args:
+        method: `compute_loss` of a subclass.
+        train_step: That of the package, which asks for the loss.
+    """
+
+    @functools.wraps(method)
+    def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
+        step = self._step
+        # A step of one's own may add what this leaves out; its end shows.
+        if step is None or not step.training or type(self).train_step is not train_step:
+            return method(self, *args, **kwargs)
+        step.is_used = False
+        loss = method(self, *args, **kwargs)
+        check_recorded(step)
+        if not step.is_used:
+            raise forgotten(self, "compute_loss()")
+        return loss
+
+    wrapped._is_step = True  # type: ignore[attr-defined]
+    return wrapped

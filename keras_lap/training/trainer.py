@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -18,14 +18,15 @@ from keras_lap.training.own_methods import FedLikeNetwork
 from keras_lap.training.step import (
     Step,
     Steps,
+    as_step,
     check_recorded,
     check_used,
-    forgotten,
     look,
     recording,
+    with_energy,
 )
 from keras_lap.training.terms import Term, check_has_multiplier
-from keras_lap.trajectory import Recorder
+from keras_lap.trajectory import Recorder, leaving_no_trace
 
 # PyTorch's backward pass reads λ where torch.compile finds it, so λ must not change in
 # place before.
@@ -35,54 +36,6 @@ _RAISES_LATE = keras.backend.backend() == "torch"
 _RAISES_WITHIN = keras.backend.backend() == "jax"
 # TensorFlow's trainer knows its metrics once the first step is traced, not before.
 _BUILDS_LATE = keras.backend.backend() == "tensorflow"
-
-
-def _as_step(training: bool) -> Callable[[Callable], Callable]:
-    """Makes a method of a model one step, unless it is called within one.
-
-    Args:
-        training: Whether the step trains.
-    """
-
-    def decorate(method: Callable) -> Callable:
-        @functools.wraps(method)
-        def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
-            if self._step is not None and self._step.training == training:
-                return method(self, *args, **kwargs)
-            with self._steps.within(training) as step:
-                result = method(self, *args, **kwargs)
-                self._end(step)
-            return result
-
-        wrapped._is_step = True  # type: ignore[attr-defined]
-        return wrapped
-
-    return decorate
-
-
-def _with_energy(method: Callable) -> Callable:
-    """Makes sure that a `compute_loss` does not forget the energy of a training step.
-
-    Args:
-        method: `compute_loss` of a subclass.
-    """
-
-    @functools.wraps(method)
-    def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
-        step = self._step
-        # A step of one's own may add what this leaves out; its end shows.
-        keras_s = type(self).train_step is Trainer.train_step
-        if step is None or not step.training or not keras_s:
-            return method(self, *args, **kwargs)
-        step.is_used = False
-        loss = method(self, *args, **kwargs)
-        check_recorded(step)
-        if not step.is_used:
-            raise forgotten(self, "compute_loss()")
-        return loss
-
-    wrapped._is_step = True  # type: ignore[attr-defined]
-    return wrapped
 
 
 class Trainer(FedLikeNetwork):
@@ -106,15 +59,15 @@ class Trainer(FedLikeNetwork):
         """Makes a step of the `train_step` and `test_step` that a subclass writes."""
         super().__init_subclass__(**kwargs)
         wrappers = {
-            "train_step": _as_step(training=True),
-            "test_step": _as_step(training=False),
+            "train_step": as_step(training=True),
+            "test_step": as_step(training=False),
         }
         for name, wrap in wrappers.items():
             if not hasattr(getattr(cls, name), "_is_step"):
                 setattr(cls, name, wrap(getattr(cls, name)))
         own = cls.compute_loss is not Trainer.compute_loss
         if own and not hasattr(cls.compute_loss, "_is_step"):
-            cls.compute_loss = _with_energy(cls.compute_loss)  # type: ignore[method-assign]
+            cls.compute_loss = with_energy(cls.compute_loss, Trainer.train_step)  # type: ignore[method-assign]
 
     @property
     def _step(self) -> Step | None:
@@ -129,18 +82,18 @@ class Trainer(FedLikeNetwork):
         with ``training=True``, in any loop and within any other model, and not after
         inference. In a training step they are those of all its passes.
         """
+        if self._steps.are_losses_hidden:
+            return []
         step = self._step
         if step is None:
             return super().losses
-        if step.task_only:
-            return []
         # What needs targets is not among them, so that reading them is not enough.
         step.is_used |= not any(term.needs_target for term in self._terms)
         # On JAX Keras hands those that it was given on to where it reads them again.
         known = super().losses
         others = step.sort_out(known)
         if step.is_handed_out and len(others) == len(known):
-            return known
+            return [*known, *step.late]
         return [*others, *step.added]
 
     @property
@@ -188,7 +141,7 @@ class Trainer(FedLikeNetwork):
             check_names(self.metrics, self._measures.names)
         return super().make_train_function(force)
 
-    @_as_step(training=True)
+    @as_step(training=True)
     def train_step(self, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.train_step`; a step may have several passes."""
         result = super().train_step(*args, **kwargs)
@@ -196,7 +149,7 @@ class Trainer(FedLikeNetwork):
             check_names(self.metrics, self._measures.names)
         return result
 
-    @_as_step(training=False)
+    @as_step(training=False)
     def test_step(self, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.test_step`, on the bare network."""
         return super().test_step(*args, **kwargs)
@@ -234,9 +187,8 @@ class Trainer(FedLikeNetwork):
             return self._with_targets(loss, y, y_pred, sample_weight)
         trains = step.training and training
         # Keras adds `self.losses` to the compiled loss; hidden, the latter is left.
-        step.task_only = True
-        task_loss = super().compute_loss(x, y, y_pred, sample_weight, training)
-        step.task_only = False
+        with self._steps.task_only():
+            task_loss = super().compute_loss(x, y, y_pred, sample_weight, training)
         if trains:
             check_recorded(step)
             step.complete(self._terms, y, sample_weight)
@@ -260,10 +212,31 @@ class Trainer(FedLikeNetwork):
         one, self._steps.last = self._steps.last, None
         if one is None or not _same(one.outputs, y_pred):
             return loss
-        one.complete(self._terms, y, weights)
+        one.complete(self._terms, y, weights, anew=False)
         priced = zip(self._terms, one.prices, strict=True)
         added = [price.added for term, price in priced if price and term.needs_target]
         return ops.sum([loss, *map(self._aggregate_additional_loss, added)])
+
+    def exit_loss(self, y: Any, y_pred: Any, sample_weight: Any) -> Any:
+        """The compiled loss of an exit of the network; nothing of it is logged.
+
+        Args:
+            y: Targets.
+            y_pred: Nested as the outputs of the network are.
+            sample_weight: Weights of the samples, or None.
+
+        Returns:
+            A scalar tensor; on several replicas, that of each one's part.
+        """
+        if self.loss is None:
+            _check_has_loss(self, Step(training=True))
+        # Keras logs each of several outputs' losses whenever it computes them.
+        several = keras.tree.is_nested(y_pred) or keras.tree.is_nested(y)
+        known = [*self.variables, *self.metrics_variables] if several else []
+        unseen = leaving_no_trace(known) if several else contextlib.nullcontext()
+        with self._steps.task_only(), unseen:
+            loss = super().compute_loss(None, y, y_pred, sample_weight, True)
+        return replicas.own_mean(loss)
 
     def compute_metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """As in `keras.Model`; on PyTorch the place where λ is raised."""

@@ -1,11 +1,13 @@
 """How the data move through a network, in one pass.
 
 In go a network and the `BlockReport` of its blocks, out comes a `Trajectory`: the
-network's outputs, and the displacements or states of these blocks, with the masks of
-their positions, as is wanted. Used by training, which prices it, and by transport,
-which measures it.
+network's outputs, the displacements or states of these blocks, with the masks of their
+positions, and the outputs of the network cut after each of them, as is wanted. Used by
+training, which prices it, and by transport, which measures it.
 """
 
+from keras_lap.trajectory.exits import leaving_no_trace
+from keras_lap.trajectory.fewer_blocks import all_exits, without
 from keras_lap.trajectory.masks import fits
 from keras_lap.trajectory.plan import WANTED, at_least_float32
 from keras_lap.trajectory.recorder import DisplacementRecorder, Recorder, Trajectory
@@ -21,10 +23,13 @@ __all__ = [
     "DisplacementRecorder",
     "Recorder",
     "Trajectory",
+    "all_exits",
     "at_least_float32",
     "batch_statistics",
     "fits",
     "has_moving_statistics",
+    "leaving_no_trace",
     "recalibrate",
     "recalibrated",
+    "without",
 ]

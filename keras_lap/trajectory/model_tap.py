@@ -41,7 +41,7 @@ def tap(
     }
     if graph is None or graph.is_call:
         return CallTap(operation, plans, own, within, instead, use)
-    inputs, outputs = _structure(operation)
+    inputs, outputs = structure(operation)
     values: dict[Tensor, Any] = {}
     inner: dict[Look, Any] = {}
     if instead:
@@ -62,13 +62,16 @@ def tap(
 
 
 def replay(
-    graph: Graph, instead: Mapping[Call, Any]
+    graph: Graph,
+    instead: Mapping[Call, Any],
+    same: Mapping[Tensor, Tensor] | None = None,
 ) -> tuple[dict[Tensor, Any], dict[Call, Seen]]:
     """Calls the operations of a model again, some of them through their taps.
 
     Args:
         graph: The graph of the model.
         instead: What to call in the place of some operations; see `tap`.
+        same: Tensors that take the value of an earlier one. Defaults to none.
 
     Returns:
         The new value of every tensor, and what the taps have seen.
@@ -82,10 +85,13 @@ def replay(
         if call in instead:
             result, seen[call] = result["outputs"], result["seen"]
         values.update(zip(call.outputs, keras.tree.flatten(result), strict=True))
+        for tensor in call.outputs:
+            if same and tensor in same:
+                values[tensor] = values[same[tensor]]
     return values, seen
 
 
-def _structure(model: keras.Model) -> tuple[Any, Any]:
+def structure(model: keras.Model) -> tuple[Any, Any]:
     """The symbolic inputs and outputs of a model's own graph, as it nests them.
 
     A Sequential has ``input`` and ``output`` only once it was called elsewhere, and

@@ -15,7 +15,8 @@ import keras
 from keras_lap.blocks import Call, FoundBlock, Tensor, View, view, why_hidden
 
 DISPLACEMENTS, STATES, MASKS = "displacements", "states", "masks"
-WANTED = (DISPLACEMENTS, STATES, MASKS)
+EXITS = "exits"
+WANTED = (DISPLACEMENTS, STATES, MASKS, EXITS)
 
 
 @dataclass(frozen=True, eq=False)

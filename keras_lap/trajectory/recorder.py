@@ -8,11 +8,13 @@ from typing import Any
 
 import keras
 
-from keras_lap.blocks import BlockReport
+from keras_lap.blocks import BlockReport, require_blocks
+from keras_lap.trajectory.exits import Exits
 from keras_lap.trajectory.masks import MaskInput, fits, given_mask, plan_masks
 from keras_lap.trajectory.model_tap import tap
 from keras_lap.trajectory.plan import (
     DISPLACEMENTS,
+    EXITS,
     MASKS,
     STATES,
     WANTED,
@@ -35,12 +37,18 @@ class Trajectory:
         masks: For each displacement, wanted or not, the mask of its positions, of shape
             `(batch, positions, ...)`, true or 1 where one counts; None for one without.
             None if they were not wanted.
+        exits: K + 1 outputs of the network with K blocks. The k-th is what it returns
+            if only the first k blocks run, and leave the state as it is from there on,
+            ``x_{j+1} := x_j``; the last is `outputs`. What follows a block that is left
+            out runs in inference; what came before, as the pass did. None instead of an
+            exit that was not wanted. None if none was.
     """
 
     outputs: Any
     displacements: list[Any] | None = None
     states: list[list[tuple[Any, Any]]] | None = None
     masks: list[Any] | None = None
+    exits: list[Any] | None = None
 
 
 class Recorder:
@@ -54,19 +62,20 @@ class Recorder:
     Args:
         network: The model that was searched.
         report: Its blocks, from `find_residual_blocks`.
-        wanted: Some of `"displacements"`, `"states"` and, beside one of these,
-            `"masks"`. Defaults to the first alone. The masks are those that Keras keeps
-            with the states: that of the nearest tensor which a state comes from, has
-            one, and has its positions.
+        wanted: Some of `"displacements"`, `"states"`, `"exits"` and, beside one of the
+            first two, `"masks"`. Defaults to the first alone. The masks are those that
+            Keras keeps with the states: that of the nearest tensor which a state comes
+            from, has one, and has its positions.
         mask: An input that is a mask, for all states whose first axes are its own, in
             the place of Keras's: its key among the inputs, the name of an input of a
             Functional network, or a function from the inputs to the mask. Defaults to
             None, no such input.
+        exits: Which of the exits 0 to K, where they are wanted. Defaults to None, all.
 
     Raises:
         ValueError: If `wanted` holds anything else, the states of a block cannot be
-            seen, which can be so inside the `call` of a layer, or no input is named
-            `mask`.
+            seen, which can be so inside the `call` of a layer, exits are wanted and a
+            block lies there, or no input is named `mask`.
         TypeError: If `mask` is neither a name nor a function.
 
     Examples:
@@ -81,25 +90,34 @@ class Recorder:
         report: BlockReport,
         wanted: Collection[str] = (DISPLACEMENTS,),
         mask: MaskInput = None,
+        exits: Collection[int] | None = None,
     ):
         if isinstance(wanted, str) or not set(wanted) <= set(WANTED):
             raise ValueError(
                 f"wanted must list some of {', '.join(map(repr, WANTED))}. Received: "
                 f"wanted={wanted!r}."
             )
-        if set(wanted) == {MASKS}:
+        if MASKS in wanted and not {DISPLACEMENTS, STATES} & set(wanted):
             raise ValueError(
                 "Masks are those of displacements or states. Received: "
                 f"wanted={wanted!r}. Add 'displacements' or 'states'."
             )
         self._wanted = frozenset(wanted)
-        blocks = report.found if wanted else ()
+        blocks = report.found if self._wanted - {EXITS} else ()
         self._plans = [plan_block(found, wanted) for found in blocks]
         graph = report.root.inside
         masked = blocks if MASKS in wanted else ()
         self._masks, self._mask_of = plan_masks(graph, masked)
         self._given = given_mask(network, mask)
-        self._tap = tap(network, graph, [*self._plans, *self._masks])
+        self._exits = None
+        if EXITS in wanted:
+            require_blocks(report, "that could be left out")
+            every = range(len(report) + 1)
+            self._exits = Exits(report, every if exits is None else exits)
+        looks = self._exits.looks if self._exits else ()
+        self._tap = tap(network, graph, [*self._plans, *self._masks, *looks])
+        if self._exits:
+            self._tap = self._exits.with_exits(self._tap)
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Trajectory:
         """Runs the network.
@@ -119,7 +137,8 @@ class Recorder:
         if STATES in self._wanted:
             states = [[plan.pair(each) for each in calls] for plan, calls in seen]
         if MASKS in self._wanted:
-            read = [calls[0][0] for calls in result["seen"][count:]]
+            every = count + len(self._masks)
+            read = [calls[0][0] for calls in result["seen"][count:every]]
             own = [
                 None if index is None else read[index]
                 for (_, calls), index in zip(seen, self._mask_of, strict=True)
@@ -132,7 +151,8 @@ class Recorder:
                 _first_fitting((given, mask), each)
                 for mask, each in zip(own, moved, strict=True)
             ]
-        return Trajectory(result["outputs"], displacements, states, masks)
+        exits = self._exits.of(result) if self._exits else None
+        return Trajectory(result["outputs"], displacements, states, masks, exits)
 
 
 def _first_fitting(masks: Iterable[Any], state: Any) -> Any:

@@ -273,8 +273,8 @@ class Loss(StateSize):
     """Would be logged as the objective is."""
 
 
-class Exits(StateSize):
-    wanted = ("exits",)
+class Controls(StateSize):
+    wanted = ("controls",)
 
 
 @pytest.mark.parametrize(
@@ -283,7 +283,7 @@ class Exits(StateSize):
         ([StateSize(), StateSize(2.0)], ValueError, "'state_size' is taken twice"),
         ([TransportCost()], ValueError, "'transport_cost' is taken twice"),
         ([Loss()], ValueError, "'loss' is taken twice"),
-        ([Exits()], ValueError, r"wanted of Exits\(.*'displacements'.*'exits'"),
+        ([Controls()], ValueError, r"wanted of Controls\(.*'displacements'.*'exits'"),
         (StateSize(), TypeError, r"must be a list of.*Received: running_costs=StateS"),
         ([StateSize], TypeError, "Pass instances of a subclass"),
     ],

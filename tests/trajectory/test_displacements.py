@@ -212,6 +212,6 @@ def test_only_what_is_wanted_is_recorded(images):
     assert (nothing.displacements, nothing.states) == (None, None)
     np.testing.assert_array_equal(as_numpy(nothing.outputs), as_numpy(model(images)))
     assert Recorder(model, report, ["states"])(images).displacements is None
-    for wrong in ("states", ["exits"]):
+    for wrong in ("states", ["controls"]):
         with pytest.raises(ValueError, match="wanted must list some of 'displ"):
             Recorder(model, report, wrong)
