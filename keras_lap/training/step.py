@@ -9,13 +9,13 @@ step the passes are kept here instead, for each thread its own.
 from __future__ import annotations
 
 import contextlib
-import functools
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import keras
+from keras import ops
 
 from keras_lap.running_costs import Path
 from keras_lap.training.terms import Price, Term, add_up
@@ -47,10 +47,11 @@ class Pass:
         pairs = zip(self.prices, self._are_late, strict=True)
         return [price.added for price, late in pairs if late and price is not None]
 
-    @property
-    def outputs(self) -> Any:
-        """What the network returned; None once all terms have read the path."""
-        return self.path and self.path.trajectory and self.path.trajectory.outputs
+    def has_returned(self, outputs: Any) -> bool:
+        """Whether the network returned these very tensors; not once all is priced."""
+        own = self.path and self.path.trajectory and self.path.trajectory.outputs
+        flat = keras.tree.flatten(own), keras.tree.flatten(outputs)
+        return [*map(id, flat[0])] == [*map(id, flat[1])]
 
     @property
     def added(self) -> list[Any]:
@@ -230,6 +231,28 @@ class _Recording(threading.local):
 recording = _Recording()
 
 
+def batch_size(x: Any) -> Any:
+    """How many samples a batch has, of the first of some arrays or tensors."""
+    first = next(each for each in keras.tree.flatten(x) if each is not None)
+    size = ops.shape(first)[0]
+    # Keras does not tell that of TensorFlow's ragged tensors.
+    return first.nrows() if size is None else size
+
+
+def check_has_loss(model: keras.Model, step: Step | None) -> None:
+    """Raises if a step trains a model that was compiled without a loss.
+
+    Args:
+        model: The model.
+        step: The step, if any.
+    """
+    if model.loss is None and step is not None and step.training:
+        raise ValueError(
+            "Least action needs a task: the model was compiled without a loss. "
+            "Received: loss=None. Pass loss=... to compile()."
+        )
+
+
 def check_recorded(step: Step) -> None:
     """Raises if a training step asks for its loss and no pass was recorded.
 
@@ -272,51 +295,3 @@ def forgotten(model: Any, method: str) -> RuntimeError:
         "losses that self.stateless_call(..., return_losses=True) returns. For a pass "
         "that is not to count call self.network(x, training=True)."
     )
-
-
-def as_step(training: bool) -> Callable[[Callable], Callable]:
-    """Makes a method of a model one step, unless it is called within one.
-
-    Args:
-        training: Whether the step trains.
-    """
-
-    def decorate(method: Callable) -> Callable:
-        @functools.wraps(method)
-        def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
-            if self._step is not None and self._step.training == training:
-                return method(self, *args, **kwargs)
-            with self._steps.within(training) as step:
-                result = method(self, *args, **kwargs)
-                self._end(step)
-            return result
-
-        wrapped._is_step = True  # type: ignore[attr-defined]
-        return wrapped
-
-    return decorate
-
-
-def with_energy(method: Callable, train_step: Callable) -> Callable:
-    """Makes sure that a `compute_loss` does not forget the energy of a training step.
-
-    Args:
-        method: `compute_loss` of a subclass.
-        train_step: That of the package, which asks for the loss.
-    """
-
-    @functools.wraps(method)
-    def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
-        step = self._step
-        # A step of one's own may add what this leaves out; its end shows.
-        if step is None or not step.training or type(self).train_step is not train_step:
-            return method(self, *args, **kwargs)
-        step.is_used = False
-        loss = method(self, *args, **kwargs)
-        check_recorded(step)
-        if not step.is_used:
-            raise forgotten(self, "compute_loss()")
-        return loss
-
-    wrapped._is_step = True  # type: ignore[attr-defined]
-    return wrapped

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -18,12 +19,13 @@ from keras_lap.training.own_methods import FedLikeNetwork
 from keras_lap.training.step import (
     Step,
     Steps,
-    as_step,
+    batch_size,
+    check_has_loss,
     check_recorded,
     check_used,
+    forgotten,
     look,
     recording,
-    with_energy,
 )
 from keras_lap.training.terms import Term, check_has_multiplier
 from keras_lap.trajectory import Recorder, leaving_no_trace
@@ -36,6 +38,54 @@ _RAISES_LATE = keras.backend.backend() == "torch"
 _RAISES_WITHIN = keras.backend.backend() == "jax"
 # TensorFlow's trainer knows its metrics once the first step is traced, not before.
 _BUILDS_LATE = keras.backend.backend() == "tensorflow"
+
+
+def _as_step(training: bool) -> Callable[[Callable], Callable]:
+    """Makes a method of a model one step, unless it is called within one.
+
+    Args:
+        training: Whether the step trains.
+    """
+
+    def decorate(method: Callable) -> Callable:
+        @functools.wraps(method)
+        def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
+            if self._step is not None and self._step.training == training:
+                return method(self, *args, **kwargs)
+            with self._steps.within(training) as step:
+                result = method(self, *args, **kwargs)
+                self._end(step)
+            return result
+
+        wrapped._is_step = True  # type: ignore[attr-defined]
+        return wrapped
+
+    return decorate
+
+
+def _with_energy(method: Callable) -> Callable:
+    """Makes sure that a `compute_loss` does not forget the energy of a training step.
+
+    Args:
+        method: `compute_loss` of a subclass.
+    """
+
+    @functools.wraps(method)
+    def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
+        step = self._step
+        # A step of one's own may add what this leaves out; its end shows.
+        keras_s = type(self).train_step is Trainer.train_step
+        if step is None or not step.training or not keras_s:
+            return method(self, *args, **kwargs)
+        step.is_used = False
+        loss = method(self, *args, **kwargs)
+        check_recorded(step)
+        if not step.is_used:
+            raise forgotten(self, "compute_loss()")
+        return loss
+
+    wrapped._is_step = True  # type: ignore[attr-defined]
+    return wrapped
 
 
 class Trainer(FedLikeNetwork):
@@ -59,15 +109,15 @@ class Trainer(FedLikeNetwork):
         """Makes a step of the `train_step` and `test_step` that a subclass writes."""
         super().__init_subclass__(**kwargs)
         wrappers = {
-            "train_step": as_step(training=True),
-            "test_step": as_step(training=False),
+            "train_step": _as_step(training=True),
+            "test_step": _as_step(training=False),
         }
         for name, wrap in wrappers.items():
             if not hasattr(getattr(cls, name), "_is_step"):
                 setattr(cls, name, wrap(getattr(cls, name)))
         own = cls.compute_loss is not Trainer.compute_loss
         if own and not hasattr(cls.compute_loss, "_is_step"):
-            cls.compute_loss = with_energy(cls.compute_loss, Trainer.train_step)  # type: ignore[method-assign]
+            cls.compute_loss = _with_energy(cls.compute_loss)  # type: ignore[method-assign]
 
     @property
     def _step(self) -> Step | None:
@@ -115,7 +165,7 @@ class Trainer(FedLikeNetwork):
             trajectory = self._record(inputs, training=training)
         path = self._path.seen(trajectory, inputs)
         before = step.every[0] if step is not None and step.every else None
-        one = look(self._terms, path, _batch_size(inputs), before)
+        one = look(self._terms, path, batch_size(inputs), before)
         if step is not None:
             step.begin(one)
         else:
@@ -141,7 +191,7 @@ class Trainer(FedLikeNetwork):
             check_names(self.metrics, self._measures.names)
         return super().make_train_function(force)
 
-    @as_step(training=True)
+    @_as_step(training=True)
     def train_step(self, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.train_step`; a step may have several passes."""
         result = super().train_step(*args, **kwargs)
@@ -149,7 +199,7 @@ class Trainer(FedLikeNetwork):
             check_names(self.metrics, self._measures.names)
         return result
 
-    @as_step(training=False)
+    @_as_step(training=False)
     def test_step(self, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.test_step`, on the bare network."""
         return super().test_step(*args, **kwargs)
@@ -180,7 +230,7 @@ class Trainer(FedLikeNetwork):
         """
         step = self._step
         if self.loss is None or step is None:
-            _check_has_loss(self, step)
+            check_has_loss(self, step)
             loss = super().compute_loss(x, y, y_pred, sample_weight, training)
             if not training:
                 return loss
@@ -196,7 +246,7 @@ class Trainer(FedLikeNetwork):
             # Else a subclass asks again in the same step, or looks at an evaluation.
             step.task_loss = replicas.own_mean(task_loss)
             step.samples = (
-                step.passes[0].samples if trains else _batch_size([x, y_pred, y])
+                step.passes[0].samples if trains else batch_size([x, y_pred, y])
             )
             late = trains and _RAISES_LATE
             if step.is_kerass if _RAISES_WITHIN else not late:
@@ -210,7 +260,7 @@ class Trainer(FedLikeNetwork):
     def _with_targets(self, loss: Any, y: Any, y_pred: Any, weights: Any) -> Any:
         """Adds what needs the targets, of the last pass of a loop of one's own."""
         one, self._steps.last = self._steps.last, None
-        if one is None or not _same(one.outputs, y_pred):
+        if one is None or not one.has_returned(y_pred):
             return loss
         one.complete(self._terms, y, weights, anew=False)
         priced = zip(self._terms, one.prices, strict=True)
@@ -229,7 +279,7 @@ class Trainer(FedLikeNetwork):
             A scalar tensor; on several replicas, that of each one's part.
         """
         if self.loss is None:
-            _check_has_loss(self, Step(training=True))
+            check_has_loss(self, Step(training=True))
         # Keras logs each of several outputs' losses whenever it computes them.
         several = keras.tree.is_nested(y_pred) or keras.tree.is_nested(y)
         known = [*self.variables, *self.metrics_variables] if several else []
@@ -346,26 +396,5 @@ class Trainer(FedLikeNetwork):
         return result
 
 
-def _batch_size(x: Any) -> Any:
-    first = next(each for each in keras.tree.flatten(x) if each is not None)
-    size = ops.shape(first)[0]
-    # Keras does not tell that of TensorFlow's ragged tensors.
-    return first.nrows() if size is None else size
-
-
-def _same(outputs: Any, others: Any) -> bool:
-    """Whether two structures hold the very same tensors."""
-    flat = keras.tree.flatten(outputs), keras.tree.flatten(others)
-    return [*map(id, flat[0])] == [*map(id, flat[1])]
-
-
 def _is_symbolic(inputs: Any) -> bool:
     return any(isinstance(x, keras.KerasTensor) for x in keras.tree.flatten(inputs))
-
-
-def _check_has_loss(model: Trainer, step: Step | None) -> None:
-    if model.loss is None and step is not None and step.training:
-        raise ValueError(
-            "Least action needs a task: the model was compiled without a loss. "
-            "Received: loss=None. Pass loss=... to compile()."
-        )
