@@ -75,7 +75,7 @@ def plot_layers(
         TypeError: If a model is none.
 
     Examples:
-        >>> figure = keras_lap.depth.plot_layers({"plain": network}, x, y, loss="mse")
+        >>> figure = keras_lap.depth.plot_layers({"least action": model}, x, y)
         >>> figure.savefig("layers.png")
     """
     named = _named(models)
