@@ -12,8 +12,8 @@ import keras_lap
 from keras_lap import depth
 from keras_lap.networks import neural_ode
 
-pytestmark = pytest.mark.skipif(
-    keras.backend.backend() != "torch", reason="no backend takes part, once is enough"
+once = pytest.mark.skipif(
+    keras.backend.backend() != "torch", reason="on the quickest backend"
 )
 
 STEPS = [0.5, 0.25, 0.75]
@@ -65,6 +65,7 @@ def test_error_states_and_weights_by_layer(tmp_path):
     assert drawn(figure, tmp_path / "layers.png")
 
 
+@once
 def test_blocks_of_any_network_and_a_loss_of_its_own():
     net = build_dense_network()
     x, y = RNG.normal(size=(9, 64)).astype("float32"), np.arange(9)
@@ -84,6 +85,7 @@ def test_blocks_of_any_network_and_a_loss_of_its_own():
     assert own.axes[0].get_yscale() == "linear"
 
 
+@once
 def test_the_blocks_that_a_model_counts():
     net = build_dense_network()
     model = keras_lap.LeastActionModel(net, blocks=["b0", "b2"])
@@ -93,7 +95,7 @@ def test_the_blocks_that_a_model_counts():
     assert len(axes[2].patches[0].get_data()[0]) == 2
 
 
-@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize("outputs", [pytest.param(1, marks=once), 3])
 def test_decisions_are_those_of_the_cut_network(outputs, tmp_path):
     net = network(num_outputs=outputs)
     y = Y if outputs == 1 else np.eye(3)[np.arange(40) % 3]
@@ -119,6 +121,7 @@ def test_decisions_are_those_of_the_cut_network(outputs, tmp_path):
     assert drawn(figure, tmp_path / "decisions.png")
 
 
+@once
 def test_a_threshold_and_ten_panels_of_many():
     net = network([0.1] * 25)
     y = np.arange(40) % 2
@@ -130,6 +133,7 @@ def test_a_threshold_and_ten_panels_of_many():
     assert titles[-1].endswith(f"{share:.3f}")
 
 
+@once
 def test_what_cannot_be_drawn():
     net = network()
     plain = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
