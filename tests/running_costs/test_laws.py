@@ -39,10 +39,10 @@ def network(time_steps, dynamics="inside"):
     return net
 
 
-def priced(net, cost, steps):
+def priced(net, cost, steps, x=POINTS, y=TARGETS):
     report = keras_lap.find_residual_blocks(net)
-    seen = Recorder(net, report, ["exits"])(POINTS)
-    path = Path(seen, net, POINTS, TARGETS, None, report, steps, loss=mse)
+    seen = Recorder(net, report, ["exits"])(x)
+    path = Path(seen, net, x, y, None, report, steps, loss=mse)
     return float(as_numpy(cost(path)))
 
 
@@ -285,6 +285,24 @@ def test_the_tracked_scalar_problem(dt, blocks):
     size = ALPHA * start**2 / (2 * dt)
     expected = size * np.sinh(rate * dt) * np.tanh(rate * horizon)
     assert cost == pytest.approx(expected, rel=1e-10)
+
+
+def test_the_costs_of_the_package_have_that_optimum():
+    """Which the trapezoidal rule alone has, with the first and the last exit halved."""
+    dt, blocks, start = 0.25, 20, -1.3
+    rate = np.arccosh(1 + BETA * dt**2 / (2 * ALPHA)) / dt
+    times = dt * np.arange(blocks + 1)
+    states = start * np.cosh(rate * (dt * blocks - times)) / np.cosh(rate * dt * blocks)
+    net = neural_ode((1,), 1, horizon=dt * blocks, steps=blocks, readout="last")
+    for k, speed in enumerate(np.diff(states) / dt, start=1):
+        net.get_layer(f"block{k}_dense").set_weights([NOTHING, [speed]])
+    batch = np.array([[start]], "float32"), np.zeros((1, 1), "float32")
+    path = priced(net, PathLoss(), [dt] * blocks, *batch)
+    control = priced(net, ControlCost(), [dt] * blocks, *batch)
+    size = ALPHA * start**2 / (2 * dt)
+    expected = size * np.sinh(rate * dt) * np.tanh(rate * dt * blocks)
+    # The loss is e², not its half.
+    assert BETA / 2 * path + ALPHA * control == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_target_that_is_no_equilibrium():
