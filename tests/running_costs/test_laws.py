@@ -295,7 +295,7 @@ def test_the_costs_of_the_package_have_that_optimum():
     states = start * np.cosh(rate * (dt * blocks - times)) / np.cosh(rate * dt * blocks)
     net = neural_ode((1,), 1, horizon=dt * blocks, steps=blocks, readout="last")
     for k, speed in enumerate(np.diff(states) / dt, start=1):
-        net.get_layer(f"block{k}_dense").set_weights([NOTHING, [speed]])
+        net.get_layer(f"block{k}_dense").set_weights([NOTHING, np.array([speed])])
     batch = np.array([[start]], "float32"), np.zeros((1, 1), "float32")
     path = priced(net, PathLoss(), [dt] * blocks, *batch)
     control = priced(net, ControlCost(), [dt] * blocks, *batch)
