@@ -7,5 +7,6 @@ work.
 """
 
 from keras_lap.depth.cutting import exits, prune
+from keras_lap.depth.pictures import plot_decisions, plot_layers
 
-__all__ = ["exits", "prune"]
+__all__ = ["exits", "plot_decisions", "plot_layers", "prune"]

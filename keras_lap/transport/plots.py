@@ -175,7 +175,7 @@ def plot_displacements(reports: Reports, ax: Any = None) -> Any:
 
 
 def animate(
-    report: TransportReport,
+    reports: Reports,
     path: str | Path,
     stage: int = 0,
     max_points: int = 300,
@@ -185,7 +185,8 @@ def animate(
     """Writes an animation of the points as they move from block to block.
 
     Args:
-        report: From `analyze`.
+        reports: From `analyze`; or reports by name, side by side on the same points.
+            Networks of fewer blocks take as long for all of them as the others.
         path: Where to: ``….gif``, written by Pillow, which matplotlib brings, or
             ``….mp4``, written by ffmpeg, which the system must have.
         stage: Index of the stage. Defaults to 0.
@@ -199,21 +200,29 @@ def animate(
         ValueError: If the ending of `path` is neither, or no ffmpeg was found.
     """
     writer = _writer(Path(path), fps)
-    seen = Projection(report, stage, max_points)
-    figure, (axis,) = grid(1, 1, (4.4, 4.2))
-    seen.scatter(axis, seen.points[0])
-    _same_limits([axis], seen.points)
-    last = len(seen.points) - 1
+    names = [label(name) for name in _named(reports)]
+    seen = [Projection(r, stage, max_points) for r in _named(reports).values()]
+    figure, axes = grid(len(seen), 3, (4.4, 4.2))
+    for axis, each in zip(axes, seen, strict=True):
+        each.scatter(axis, each.points[0])
+        _same_limits([axis], each.points)
+    last = max(len(each.points) for each in seen) - 1
     with writer.saving(figure, str(path), dpi=90):
-        for position in np.linspace(0, last, last * max(1, frames_per_block) + 1):
-            block = min(int(position), last - 1)
-            part = position - block
-            before, after = seen.points[block : block + 2]
-            points = (1 - part) * before + part * after
-            for dots, (_, members) in zip(axis.collections, seen.groups, strict=True):
-                dots.set_offsets(points[members])
-            seen.frame(axis, f"{label(report.model_name)}: state {position:.1f}")
+        for part in np.linspace(0, 1, last * max(1, frames_per_block) + 1):
+            for axis, each, name in zip(axes, seen, names, strict=True):
+                position = part * (len(each.points) - 1)
+                points = _between(each.points, position)
+                for dots, (_, own) in zip(axis.collections, each.groups, strict=True):
+                    dots.set_offsets(points[own])
+                each.frame(axis, f"{name}: state {position:.1f}")
             writer.grab_frame()
+
+
+def _between(states: np.ndarray, position: float) -> np.ndarray:
+    """Points `(points, 2)` on the lines from one of their states to the next."""
+    block = min(int(position), len(states) - 2)
+    part = position - block
+    return (1 - part) * states[block] + part * states[block + 1]
 
 
 def _writer(path: Path, fps: int) -> Any:

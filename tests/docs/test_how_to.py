@@ -20,6 +20,7 @@ import keras_lap
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "how-to.md"
+LONG = (PAGE, ROOT / "docs" / "running-costs.md")
 # With how many blocks of code; the how-to page has many.
 SHORT = {
     ROOT / "README.md": 1,
@@ -90,9 +91,10 @@ def check(page):
 
 
 @pytest.mark.usefixtures("_one_thread")
-def test_every_block_of_code_does_what_the_page_says(tmp_path, monkeypatch):
+@pytest.mark.parametrize("page", LONG, ids=lambda page: page.name)
+def test_every_block_of_code_does_what_the_page_says(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    check(PAGE)
+    check(page)
 
 
 @pytest.mark.usefixtures("_one_thread")

@@ -201,6 +201,34 @@ def test_animation(tmp_path):
         transport.animate(report, "moves.avi")
 
 
+def test_two_networks_side_by_side_move_at_one_pace(tmp_path, monkeypatch):
+    """The shorter one is half way when the longer one is."""
+    seen = []
+
+    def grab(writer, **options):
+        seen.append([offsets(axis) for axis in writer.fig.axes])
+        titles.append([axis.get_title() for axis in writer.fig.axes])
+
+    titles = []
+    long = report_of()
+    from matplotlib.animation import PillowWriter
+
+    monkeypatch.setattr(PillowWriter, "grab_frame", grab)
+    monkeypatch.setattr(PillowWriter, "finish", lambda writer: None)
+    network = affine_network(*random_blocks(2, 2, 1))
+    short = transport.analyze(network, points(40, 2), np.arange(40) % 3, verbose=0)
+    reports = {"long": long, "short": short}
+    transport.animate(reports, tmp_path / "two.gif", frames_per_block=2)
+    assert len(seen) == 3 * 2 + 1
+    assert titles[3] == ["long: state 1.5", "short: state 1.0"]
+    middle, end = seen[3], seen[-1]
+    states = long.stages[0].states
+    between = (states[1] + states[2])[::3] / 2
+    np.testing.assert_allclose(middle[0][0], between, rtol=1e-5)
+    np.testing.assert_allclose(middle[1][0], short.stages[0].states[1][::3], rtol=1e-5)
+    np.testing.assert_allclose(end[1][0], short.stages[0].states[2][::3], rtol=1e-5)
+
+
 def test_mp4_without_ffmpeg(monkeypatch):
     from matplotlib.animation import FFMpegWriter
 
