@@ -8,18 +8,19 @@ lie in the graph of a model, nested ones included; training with
 """
 
 from keras_lap.depth.advice import Advice
-from keras_lap.depth.analysis import Measurement, analyze
+from keras_lap.depth.analysis import analyze
 from keras_lap.depth.cutting import exits, prune
 from keras_lap.depth.decay import Decay, fit_decay
+from keras_lap.depth.monitor import DepthMonitor
 from keras_lap.depth.report import BlockDepth, DepthReport, ExitDepth
 
 __all__ = [
     "Advice",
     "BlockDepth",
     "Decay",
+    "DepthMonitor",
     "DepthReport",
     "ExitDepth",
-    "Measurement",
     "analyze",
     "exits",
     "fit_decay",

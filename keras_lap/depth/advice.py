@@ -61,30 +61,53 @@ def advise(
         keep -= 1
     values = losses if accuracies is None else accuracies
     change = values[:, keep] - values[:, -1]
-    low, high = paired_interval(change, is_share=accuracies is not None)
+    interval = loss_interval if accuracies is None else share_interval
+    low, high = interval(change)
     accuracy = None if accuracies is None else float(means[keep])
     return Advice(keep, accuracy, float(change.mean()), low, high)
 
 
-def paired_interval(differences: np.ndarray, is_share: bool) -> tuple[float, float]:
-    """A 95 % interval of a mean of paired differences, by the normal distribution.
-
-    Of differences between shares, one pair is added that differs in each direction by
-    halves: else it would be empty where no pair differs, as is common. Source: Agresti
-    and Min, *Simple improved confidence intervals for comparing matched proportions*,
-    Statistics in Medicine 24, 2005.
+def loss_interval(differences: np.ndarray) -> tuple[float, float]:
+    """A 95 % interval of a mean, by the normal distribution.
 
     Args:
-        differences: `(n,)`.
-        is_share: Whether they are those of shares, from −1 to 1.
+        differences: Those of paired samples, `(n,)`.
     """
-    count, total = len(differences), float(differences.sum())
-    squares = float(np.square(differences).sum())
-    if is_share:
-        count, squares = count + 2, squares + 1
-        total_variance = squares - total**2 / count
-        half = _NORMAL * math.sqrt(max(total_variance, 0.0)) / count
-    else:
-        variance = float(np.var(differences, ddof=1)) if count > 1 else math.inf
-        half = _NORMAL * math.sqrt(variance / count)
-    return total / count - half, total / count + half
+    count = len(differences)
+    deviation = float(np.std(differences, ddof=1)) if count > 1 else math.inf
+    mean, half = float(np.mean(differences)), _NORMAL * deviation / math.sqrt(count)
+    return mean - half, mean + half
+
+
+def share_interval(differences: np.ndarray) -> tuple[float, float]:
+    """A 95 % interval of a difference between two shares of the same samples.
+
+    The changes that a score test does not reject; other than by the normal distribution
+    it is not empty where no sample differs, as is common.
+
+    Source: Tango, *Equivalence test and confidence interval for the difference in
+    proportions for the paired-sample design*, Statistics in Medicine 17, 1998.
+
+    Args:
+        differences: 1 for a sample that is won, −1 for one that is lost, `(n,)`.
+    """
+    count = len(differences)
+    won = float(np.sum(differences[differences > 0]))
+    lost = -float(np.sum(differences[differences < 0]))
+
+    def rejects(change: float) -> bool:
+        # The share of lost samples that is likeliest if this were the change.
+        linear = (2 * count - won + lost) * change - won - lost
+        root = linear**2 + 8 * count * lost * change * (1 - change)
+        share = (math.sqrt(max(root, 0.0)) - linear) / (4 * count)
+        variance = count * (2 * share + change * (1 - change))
+        return (won - lost - count * change) ** 2 > _NORMAL**2 * max(variance, 0.0)
+
+    ends = []
+    for far in (-1.0, 1.0):
+        near = (won - lost) / count
+        for _ in range(60):  # halves the gap to what a float can tell
+            middle = (near + far) / 2
+            near, far = (near, middle) if rejects(middle) else (middle, far)
+        ends.append(near)
+    return ends[0], ends[1]

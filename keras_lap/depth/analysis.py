@@ -10,14 +10,13 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_lap import running_costs
 from keras_lap._checks import finite_number, whole_number
 from keras_lap.blocks import LAYER, NORM, BlockReport, FoundBlock, Selection, every_call
 from keras_lap.depth.advice import advise
-from keras_lap.depth.decay import resampled
 from keras_lap.depth.probe import ExitProbe, Seen, blocks_of, run
 from keras_lap.depth.report import BlockDepth, DepthReport, ExitDepth
 from keras_lap.depth.scores import Scores
-from keras_lap.running_costs import controls, time_steps
 from keras_lap.trajectory import batches, recalibrated
 
 # A block that moves less than this share of the one that moves most is idle.
@@ -54,8 +53,8 @@ def analyze(
     last exit within it does not count.
 
     The change that the cut brings has a 95 % interval, paired over samples: of
-    accuracies by Agresti and Min (2005), which adds a pair that differs in each
-    direction by halves; of losses by the normal distribution.
+    accuracies by Tango's score test (1998), which holds where few samples differ or
+    none; of losses by the normal distribution.
 
     Source: Esteve-Yagüe et al., *Large-time asymptotics in deep learning*, arXiv
     2008.02491.
@@ -109,7 +108,7 @@ def analyze(
         new = recalibrated(measure.network, (part for part, _ in parts))
     with new:
         seen = measure.run(x, y, batch_size, verbose)
-    if not np.all(np.isfinite(seen.losses[:, -1])):
+    if not seen.is_finite:
         raise ValueError(
             f"The loss of {measure.network.name!r} is not finite for "
             f"{np.count_nonzero(~np.isfinite(seen.losses[:, -1]))} of "
@@ -166,7 +165,6 @@ class Measurement:
             tolerance,
             tuple(ExitDepth(k, *exit) for k, exit in enumerate(exits)),
             self._blocks(seen),
-            resampled(times, seen.losses),
             advise(seen.losses, seen.accuracies, tolerance),
             seen.losses,
             seen.accuracies,
@@ -175,7 +173,7 @@ class Measurement:
         )
 
     def _blocks(self, seen: Seen) -> tuple[BlockDepth, ...]:
-        weights = controls(self.network, self._found.selection)
+        weights = running_costs.controls(self.network, self._found.selection)
         moved = np.sqrt(seen.costs)
         return tuple(
             BlockDepth(
@@ -200,10 +198,10 @@ def _time_steps(
     own = getattr(model, "horizon", None) if horizon is None else horizon
     every = getattr(model, "block_report", found)
     if horizon is None and isinstance(every, BlockReport) and len(every) != len(found):
-        steps = zip(every, time_steps(own, len(every)), strict=True)
+        steps = zip(every, running_costs.time_steps(own, len(every)), strict=True)
         kept = {block.name for block in found}
         return tuple(step for block, step in steps if block.name in kept)
-    return time_steps(own, len(found))
+    return running_costs.time_steps(own, len(found))
 
 
 def _square(weight: keras.Variable) -> float:
@@ -217,7 +215,7 @@ def _is_scale_free(found: FoundBlock) -> bool:
     return any(
         LAYER in call.roles
         and NORM not in call.roles
-        and call.has_state
+        and getattr(call.operation, "trainable_variables", ())
         and any(NORM in after.roles for out in call.outputs for after in out.consumers)
         for call in inner
     )

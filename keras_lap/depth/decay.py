@@ -125,7 +125,8 @@ def resampled(times: np.ndarray, losses: np.ndarray) -> Decay:
     least = [fit.low if fit.rate is None else fit.rate for fit in fits]
     most = [math.inf if fit.rate is None else fit.rate for fit in fits]
     tail = (1 - _LEVEL) / 2
-    low = float(np.quantile([-math.inf if x is None else x for x in least], tail))
+    known = [-math.inf if each is None else each for each in least]
+    low = float(np.quantile(known, tail, method="lower"))
     high = float(np.quantile(most, 1 - tail, method="higher"))
     bounded = decay.rate is not None and math.isfinite(high)
     return Decay(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import html
 import io
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -42,7 +41,7 @@ def page(title: str, sentences: Sequence[str], report: Any) -> str:
         sentences: What stands first.
         report: A `DepthReport`.
     """
-    data = json.dumps(report.to_dict()).replace("<", "\\u003c")
+    data = report.to_json().replace("<", "\\u003c")
     body = [
         *(f"<p>{html.escape(line)}</p>" for line in sentences),
         picture(report.plot(), "Loss by layer, and what the blocks do."),

@@ -113,6 +113,11 @@ class Seen:
             known.sum(axis=1), 1
         )
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether the loss of the whole network is a number for every sample."""
+        return bool(np.all(np.isfinite(self.losses[:, -1])))
+
 
 def run(
     probe: ExitProbe, scores: Scores, x: Any, y: Any, batch_size: int, verbose: int

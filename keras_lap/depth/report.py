@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import html
+import json
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_lap._checks import finite_number
+from keras_lap._checks import finite_number, finite_only
 from keras_lap._drawing import counted, text_table
 from keras_lap.depth.advice import Advice
 from keras_lap.depth.cutting import prune
-from keras_lap.depth.decay import Decay
+from keras_lap.depth.decay import Decay, resampled
 from keras_lap.depth.page import page, table
 from keras_lap.depth.pictures import draw
 from keras_lap.trajectory import batches
@@ -75,8 +77,6 @@ class DepthReport:
         tolerance: What a cut may cost.
         exits: K + 1 entries, with 0 to K blocks.
         blocks: K entries.
-        decay: How fast the loss falls along the layers, with an interval by 200
-            resamples of the samples.
         advice: How many blocks to keep.
         losses: Loss of each sample at each exit, `(n, K + 1)`.
         accuracies: 1 where a sample is classified rightly, else 0, likewise; None where
@@ -87,12 +87,20 @@ class DepthReport:
     tolerance: float
     exits: tuple[ExitDepth, ...]
     blocks: tuple[BlockDepth, ...]
-    decay: Decay
     advice: Advice
     losses: np.ndarray = field(repr=False)
     accuracies: np.ndarray | None = field(repr=False)
     _network: keras.Model = field(repr=False)
     _selection: list[str] = field(repr=False)
+
+    @cached_property
+    def decay(self) -> Decay:
+        """How fast the loss falls along the layers.
+
+        As `keras_lap.depth.fit_decay` without a known floor; but the interval comes
+        from 200 resamples of the samples.
+        """
+        return resampled(np.array([exit.time for exit in self.exits]), self.losses)
 
     @property
     def layers_needed(self) -> int:
@@ -159,6 +167,14 @@ class DepthReport:
             "decay": asdict(self.decay),
             "advice": asdict(self.advice),
         }
+
+    def to_json(self, **options: Any) -> str:
+        """`to_dict` as JSON; infinite numbers, which JSON lacks, become null.
+
+        Args:
+            **options: Further arguments of `json.dumps`, e.g. `indent=2`.
+        """
+        return json.dumps(finite_only(self.to_dict()), allow_nan=False, **options)
 
     def plot(self) -> Any:
         """Draws the error by layer, and what the blocks do.

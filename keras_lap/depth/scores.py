@@ -147,9 +147,7 @@ def _loss_of(model: keras.Model, loss: Any) -> Any:
     given = getattr(model, "loss", None) if loss is None else loss
     parts = [each for each in keras.tree.flatten(given) if each is not None]
     if len(parts) != 1:
-        received = (
-            f"loss={given!r}" if parts else f"{model.name!r}, compiled without one"
-        )
+        received = f"loss={given!r}" if parts else f"{model.name!r}, which has none"
         raise ValueError(
             f"The exits of a network are compared by one loss. Received: {received}. "
             "Pass the compiled model, or loss=..., a name, a keras.losses.Loss or a "
