@@ -182,7 +182,8 @@ class DepthReport:
         Returns:
             A `matplotlib.figure.Figure` of two panels: loss along the time of the
             network on a logarithmic axis with the decay that fits it and the advice;
-            and control energy and cost of each block.
+            and control energy and cost of each block. Paths of single samples are drawn
+            by `keras_lap.transport.plot_trajectories`.
 
         Raises:
             ImportError: If matplotlib is not installed.

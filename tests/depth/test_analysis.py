@@ -101,6 +101,7 @@ def test_all_numbers_by_hand():
         assert not block["scale_free"]
 
 
+@ON_ONE
 def test_exits_are_what_cut_networks_evaluate_to():
     """With batch normalisation, two stages and convolutions, and in a nested model."""
     for build, blocks in ((stages, 4), (one_stage, 3)):
@@ -119,7 +120,7 @@ def test_exits_are_what_cut_networks_evaluate_to():
                 np.testing.assert_allclose([exit.loss, exit.accuracy], expected, 1e-4)
 
 
-@pytest.mark.parametrize("least_action", [False, True])
+@pytest.mark.parametrize("least_action", [pytest.param(False, marks=ON_ONE), True])
 def test_the_model_is_left_as_it_is(least_action):
     x, y = drawn()
     net = with_random_weights(one_stage(2))
@@ -144,6 +145,7 @@ def test_the_model_is_left_as_it_is(least_action):
     assert report.exits[-1].loss != pytest.approx(evaluated["loss"], rel=1e-4)
 
 
+@ON_ONE
 def test_horizon_and_blocks_of_the_model():
     net, (x, y) = mlp(), drawn()
     steps = [0.5, 1.0, 2.0]
@@ -271,14 +273,13 @@ class Batches(keras.utils.PyDataset):
         return self.x[part], self.y[part]
 
 
+@ON_ONE
 def test_data_in_batches_of_their_own():
+    tf = pytest.importorskip("tensorflow")
     net, (x, y) = compiled(mlp()), drawn()
     whole = analyze(net, x, y)
     handed = [Batches(x, y), [(x[:20], y[:20]), (x[20:], y[20:])].__iter__()]
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        handed.append(tf.data.Dataset.from_tensor_slices((x, y)).batch(9))
+    handed.append(tf.data.Dataset.from_tensor_slices((x, y)).batch(9))
     for data in handed:
         np.testing.assert_allclose(analyze(net, data).losses, whole.losses, **CLOSE)
 

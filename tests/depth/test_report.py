@@ -59,6 +59,7 @@ def report(trained):
     return depth.analyze(model, x, y, tolerance=0.02, batch_size=100, verbose=0)
 
 
+@ON_ONE
 def test_digits_need_fewer_blocks_than_there_are(trained, report):
     _, x, y = trained
     assert report.layers_needed < 6
@@ -228,6 +229,7 @@ def held_out():
     return generator.normal(size=(40, 64)).astype("float32"), np.arange(40) % 10
 
 
+@ON_ONE
 def test_the_monitor(tmp_path):
     monitor = DepthMonitor(*held_out(), tolerance=0.05, every=2, log_dir=tmp_path / "l")
     logger = keras.callbacks.CSVLogger(tmp_path / "log.csv")
@@ -246,6 +248,16 @@ def test_the_monitor(tmp_path):
     before = monitor.report
     model.fit(x, y, initial_epoch=3, epochs=4, verbose=0, callbacks=[monitor])
     assert monitor.report is not before
+
+
+def test_the_monitor_sees_the_weights_of_now():
+    monitor = DepthMonitor(*held_out())
+    model, history, _, _ = fitted(monitor, epochs=1, rate=0.1)
+    loss, accuracy = model.evaluate(*held_out(), verbose=0)
+    last = monitor.report.exits[-1]
+    # Float32, and batches of another size.
+    assert [last.loss, last.accuracy] == pytest.approx([loss, accuracy], rel=1e-4)
+    assert history["layers_needed"] == [monitor.report.layers_needed]
 
 
 @ON_ONE
