@@ -122,3 +122,16 @@ def choice(argument: str, value: Any, accepted: tuple[str, ...]) -> str:
     if isinstance(value, str) and value in accepted:
         return value
     raise refusal(argument, f"be one of {', '.join(map(repr, accepted))}", value)
+
+
+def finite_only(value: Any) -> Any:
+    """Plain data with None for numbers that are not finite, which JSON lacks.
+
+    Args:
+        value: Dictionaries, lists, numbers and texts.
+    """
+    if isinstance(value, dict):
+        return {key: finite_only(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [finite_only(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

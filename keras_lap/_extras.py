@@ -48,3 +48,19 @@ def needs(
             f"{purpose} needs {package}, which is not installed: "
             f'pip install "keras-lap[{extra}]"{beside}. ({error})'
         ) from error
+
+
+def tensorboard_writer(log_dir: Any, purpose: str) -> Any:
+    """What writes numbers for TensorBoard, of tensorboardX; None without a folder.
+
+    Args:
+        log_dir: The folder, or None.
+        purpose: What needs it, for the message.
+
+    Raises:
+        ImportError: If it is not installed.
+    """
+    if log_dir is None:
+        return None
+    module = require("tensorboardX", "tensorboardX", "tensorboard", purpose)
+    return module.SummaryWriter(logdir=str(log_dir))

@@ -1,4 +1,4 @@
-"""Callbacks: what sets the schedule of λ, and what watches the transport."""
+"""Callbacks: what sets the schedule of λ, and what watches transport and depth."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import Any
 import keras
 
 from keras_lap._checks import whole_number
-from keras_lap._extras import require
+from keras_lap._extras import tensorboard_writer
 from keras_lap.blocks import layers_below
+from keras_lap.depth import DepthMonitor
 from keras_lap.training import (
     LeastActionModel,
     check_has_multiplier,
@@ -21,7 +22,7 @@ from keras_lap.training import (
 )
 from keras_lap.transport import Measurement, NotFinite, TransportReport
 
-__all__ = ["MultiplierUpdate", "TransportMonitor"]
+__all__ = ["DepthMonitor", "MultiplierUpdate", "TransportMonitor"]
 
 # Numbers of the stages, averaged over them.
 _NUMBERS = (
@@ -239,11 +240,7 @@ class TransportMonitor(keras.callbacks.Callback):
         """Looks into the network and opens the log."""
         self._measurement = Measurement(self.model)
         self._warned, self._first = False, None
-        if self.log_dir is not None:
-            tensorboard = require(
-                "tensorboardX", "tensorboardX", "tensorboard", "TransportMonitor's log"
-            )
-            self._writer = tensorboard.SummaryWriter(logdir=str(self.log_dir))
+        self._writer = tensorboard_writer(self.log_dir, "TransportMonitor's log")
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Forgets the costs of the epoch before."""

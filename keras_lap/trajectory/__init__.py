@@ -6,6 +6,7 @@ positions, and the outputs of the network cut after each of them, as is wanted. 
 training, which prices it, and by transport, which measures it.
 """
 
+from keras_lap.trajectory.batching import batches
 from keras_lap.trajectory.exits import leaving_no_trace
 from keras_lap.trajectory.fewer_blocks import all_exits, without
 from keras_lap.trajectory.masks import fits
@@ -26,6 +27,7 @@ __all__ = [
     "all_exits",
     "at_least_float32",
     "batch_statistics",
+    "batches",
     "fits",
     "has_moving_statistics",
     "leaving_no_trace",

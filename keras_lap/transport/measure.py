@@ -11,8 +11,7 @@ import numpy as np
 from keras_lap._checks import finite_number, whole_number
 from keras_lap._drawing import counted
 from keras_lap.blocks import Selection
-from keras_lap.trajectory import recalibrated
-from keras_lap.transport.batches import batches
+from keras_lap.trajectory import batches, recalibrated
 from keras_lap.transport.distances import regularity
 from keras_lap.transport.optimal import match, optimal_transport_score, solver
 from keras_lap.transport.report import BlockTransport, StageTransport, TransportReport

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import asdict, astuple, dataclass, field
 from itertools import count
 from typing import Any
 
 import numpy as np
 
+from keras_lap._checks import finite_only
 from keras_lap._drawing import counted, text_table
 from keras_lap._extras import require
 from keras_lap.transport.distances import Regularity
@@ -174,7 +174,7 @@ class TransportReport:
         Args:
             **options: Further arguments of `json.dumps`, e.g. `indent=2`.
         """
-        return json.dumps(_finite(self.to_dict()), allow_nan=False, **options)
+        return json.dumps(finite_only(self.to_dict()), allow_nan=False, **options)
 
     def to_dataframe(self) -> Any:
         """The numbers of the blocks as a pandas data frame, one row for each.
@@ -236,12 +236,3 @@ def _stage_row(stage: StageTransport, index: int) -> tuple[str, ...]:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"
-
-
-def _finite(value: Any) -> Any:
-    """The same data with None for numbers that are not finite."""
-    if isinstance(value, dict):
-        return {key: _finite(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_finite(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

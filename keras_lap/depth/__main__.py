@@ -1,0 +1,92 @@
+"""Prints how many of its blocks a saved network needs: ``python -m keras_lap.depth``.
+
+The network is a ``.keras`` file of a compiled model, for its loss and metrics. The data
+are the name of a set that `keras_lap.datasets.load` knows, or an ``.npz`` file with
+arrays x and y. Of a set by name the test split counts, which the choice of a depth
+spoils for a final figure; ``--validation`` takes so many samples off the training split
+instead, which the network must not have been trained on::
+
+    python -m keras_lap.depth network.keras --data digits --validation 300
+    python -m keras_lap.depth network.keras --data held_out.npz --html depth.html
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_lap import datasets, depth
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command; ends with a message on `stderr` if the input is wrong."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        model = keras.saving.load_model(options.network)
+        x, y = _data(options.data, options.validation, _shape(model))
+        report = depth.analyze(
+            model,
+            x,
+            y,
+            loss=options.loss,
+            horizon=options.horizon,
+            tolerance=options.tolerance,
+            batch_size=options.batch_size,
+            recalibrate=options.recalibrate,
+            verbose=0,
+        )
+        if options.html:
+            report.save_html(options.html)
+    except (ValueError, TypeError, ImportError, OSError, KeyError) as error:
+        parser.exit(2, f"{parser.prog}: error: {error}\n")
+    print(report.to_json(indent=2) if options.json else report)
+
+
+def _parser() -> argparse.ArgumentParser:
+    summary, _, rest = (__doc__ or "").partition("\n\n")
+    parser = argparse.ArgumentParser(
+        prog="python -m keras_lap.depth",
+        description=summary.partition(":")[0] + ".",
+        epilog=rest,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("network", help="a .keras file")
+    add("--data", required=True, help="a name or an .npz file")
+    add("--validation", type=int, default=0, metavar="SAMPLES")
+    add("--tolerance", type=float, default=0.01, help="what a cut may cost")
+    add("--loss", help="name of a loss, where the file has none")
+    add("--horizon", type=float, help="the time of all blocks")
+    add("--batch-size", type=int, default=128)
+    add("--recalibrate", action="store_true", help="new statistics of batch norm")
+    add("--json", action="store_true", help="print the numbers as JSON")
+    add("--html", type=Path, metavar="FILE", help="write a page with pictures")
+    return parser
+
+
+def _shape(model: keras.Model) -> tuple[int | None, ...]:
+    """Of the input of a network, or of the one that a model trains."""
+    shape = getattr(getattr(model, "network", model), "input_shape", ())
+    return shape if isinstance(shape, tuple) else ()
+
+
+def _data(
+    name: str, validation: int, input_shape: tuple[int | None, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs, as flat as the network takes them, and targets."""
+    if name.endswith(".npz"):
+        with np.load(name) as arrays:
+            return arrays["x"], arrays["y"]
+    data = datasets.load(name, validation_size=validation)
+    split = data.validation if data.validation is not None else data.test
+    flat = len(input_shape) == 2
+    return (split.x.reshape(len(split.x), -1) if flat else split.x), split.y
+
+
+if __name__ == "__main__":
+    main()

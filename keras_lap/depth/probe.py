@@ -1,0 +1,191 @@
+"""`ExitProbe`: reads all exits of a network and the moves of its blocks at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_lap._drawing import counted
+from keras_lap.blocks import BlockReport, find_residual_blocks
+from keras_lap.depth.scores import Scores
+from keras_lap.training import FedLikeNetwork
+from keras_lap.trajectory import Recorder, at_least_float32, batches
+
+
+class Valid(keras.losses.Loss):
+    """1 for each position that counts in a loss of these outputs, 0 for others."""
+
+    def __init__(self) -> None:
+        super().__init__(name="valid", reduction=None)
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Ones; Keras multiplies them by the mask that comes with the outputs."""
+        return ops.ones_like(y_pred[..., 0])
+
+
+class ExitProbe(FedLikeNetwork):
+    """Runs a network on batches and reads its exits, and how its blocks move the data.
+
+    A model, so that Keras compiles it like any other.
+
+    Args:
+        model: A network, or a `LeastActionModel` around one.
+        report: The blocks that count.
+
+    Raises:
+        ValueError: If there is no block, one cannot be left out, or the network has
+            several outputs.
+    """
+
+    def __init__(self, model: keras.Model, report: BlockReport):
+        super().__init__(autocast=False, name="depth_probe")
+        self.network = report.root.operation
+        outputs = keras.tree.flatten(getattr(self.network, "outputs", None) or [None])
+        if len(outputs) > 1:
+            raise ValueError(
+                "The exits of one output are compared. Received: "
+                f"{self.network.name!r} with {counted(len(outputs), 'output')}. Make a "
+                "model of the one that counts, keras.Model(net.inputs, "
+                "net.outputs[0])."
+            )
+        self._record = Recorder(self.network, report, ["exits", "states"])
+        self._valid = Valid()
+        self.built = True
+
+    def call(self, inputs: Any) -> dict[str, Any]:
+        """What one batch shows.
+
+        Returns:
+            `"exits"`, K + 1 outputs; `"valid"`, which positions of them count; and of
+            each block `"cost"`, ``mean (x_{k+1} − x_k)²``, and `"relative"`,
+            ``‖x_{k+1} − x_k‖ / ‖x_k‖``, of each sample, `(batch,)`.
+        """
+        seen = self._record(inputs, training=False)
+        assert seen.exits is not None  # as they are wanted
+        assert seen.states is not None
+        exits = [
+            at_least_float32(output)
+            for exit in seen.exits
+            for output in keras.tree.flatten(exit)
+        ]
+        last = keras.tree.flatten(seen.exits[-1])[0]
+        costs, relative = [], []
+        for ((before, after),) in seen.states:
+            axes = tuple(range(1, len(before.shape)))
+            square = ops.mean(ops.square(after - before), axis=axes)
+            size = ops.mean(ops.square(before), axis=axes)
+            costs.append(square)
+            relative.append(ops.sqrt(square / size))
+        valid = self._valid(last, last) if len(last.shape) > 2 else None
+        found = {"exits": exits, "cost": costs, "relative": relative}
+        return found if valid is None else {**found, "valid": valid}
+
+
+class Seen:
+    """What all batches showed, as NumPy arrays.
+
+    Args:
+        parts: For each batch losses and hits `(exits, batch, ...)`, which positions
+            count `(batch, ...)` or None, costs and relative displacements
+            `(blocks, batch)`.
+
+    Attributes:
+        losses: Loss of each sample at each exit, `(n, exits)`.
+        accuracies: Share of its positions that is right, likewise; None if the task is
+            no classification.
+        costs: ``mean (x_{k+1} − x_k)²`` over samples and elements, `(blocks,)`.
+        relative: Mean of ``‖x_{k+1} − x_k‖ / ‖x_k‖`` over samples with ``x_k ≠ 0``,
+            `(blocks,)`.
+    """
+
+    def __init__(self, parts: list[tuple[Any, ...]]):
+        losses, hits, valid, costs, relative = zip(*parts, strict=True)
+        weights = None if valid[0] is None else valid
+        self.losses = _by_sample(losses, weights)
+        self.accuracies = None if hits[0] is None else _by_sample(hits, weights)
+        self.costs = np.concatenate(costs, axis=1).mean(axis=1)
+        ratios = np.concatenate(relative, axis=1)
+        known = np.isfinite(ratios)
+        self.relative = np.where(known, ratios, 0).sum(axis=1) / np.maximum(
+            known.sum(axis=1), 1
+        )
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether the loss of the whole network is a number for every sample."""
+        return bool(np.all(np.isfinite(self.losses[:, -1])))
+
+
+def run(
+    probe: ExitProbe, scores: Scores, x: Any, y: Any, batch_size: int, verbose: int
+) -> Seen:
+    """Runs data through a probe once.
+
+    Args:
+        probe: Of a network.
+        scores: Of its task.
+        x: As for `keras_lap.depth.analyze`.
+        y: Likewise.
+        batch_size: Likewise.
+        verbose: Likewise.
+
+    Raises:
+        ValueError: If there are no targets or no samples.
+    """
+    parts, steps = batches(x, y, batch_size)
+    bar = keras.utils.Progbar(steps, verbose=verbose, unit_name="batch")
+    found = []
+    for number, (part, labels) in enumerate(parts, start=1):
+        if labels is None:
+            raise ValueError(
+                "The exits of a network are compared by targets. Received: y=None. "
+                "Pass arrays x and y, or a data set of batches (x, y)."
+            )
+        seen = keras.tree.map_structure(np.asarray, probe.predict_on_batch(part))
+        exits = seen["exits"]
+        moves = np.stack(seen["cost"]), np.stack(seen["relative"])
+        losses, hits = scores.losses(labels, exits), scores.hits(labels, exits)
+        found.append((losses, hits, seen.get("valid"), *moves))
+        bar.update(number, finalize=number == steps)
+    if not found:
+        raise ValueError(
+            "Depth is measured on one sample or more. Received: no sample in x. Pass "
+            "arrays of shape (n, ...), or data that can be run through again."
+        )
+    return Seen(found)
+
+
+def blocks_of(model: keras.Model, blocks: Any) -> BlockReport:
+    """The blocks of a model that can be left out.
+
+    Args:
+        model: A network, or a `LeastActionModel`, whose own blocks count if `blocks` is
+            `"auto"`, but for those with a projection.
+        blocks: See `keras_lap.find_residual_blocks`.
+    """
+    own = getattr(model, "block_report", None)
+    if not isinstance(own, BlockReport):
+        return find_residual_blocks(model, blocks)
+    if not isinstance(blocks, str):
+        return find_residual_blocks(model.network, blocks)
+    kept = [found.exact_name for found in own.found if found.block.kind != "projection"]
+    if len(kept) == len(own):
+        return own
+    return find_residual_blocks(model.network, kept)
+
+
+def _by_sample(parts: Any, valid: Any) -> np.ndarray:
+    """Means over the positions that count of each sample, `(n, exits)`."""
+    rows, counted_positions = [], []
+    for number, values in enumerate(parts):
+        values = values.reshape(*values.shape[:2], -1)
+        weights = np.ones(values.shape[1:])
+        if valid is not None and valid[number][0].size == values.shape[2]:
+            weights = valid[number].reshape(weights.shape)
+        rows.append((values * weights).sum(axis=2).T)
+        counted_positions.append(weights.sum(axis=1))
+    # A sample with more positions weighs more, as in Keras's mean over all of them.
+    return np.concatenate(rows) / np.mean(np.concatenate(counted_positions))

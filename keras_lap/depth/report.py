@@ -1,0 +1,292 @@
+"""`DepthReport`: how good a network is after each of its blocks."""
+
+from __future__ import annotations
+
+import html
+import json
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_lap._checks import finite_number, finite_only
+from keras_lap._drawing import counted, text_table
+from keras_lap.depth.advice import Advice
+from keras_lap.depth.cutting import prune
+from keras_lap.depth.decay import Decay, resampled
+from keras_lap.depth.page import page, table
+from keras_lap.depth.report_picture import draw
+from keras_lap.trajectory import batches
+from keras_lap.trajectory import recalibrate as estimate
+
+
+@dataclass(frozen=True)
+class ExitDepth:
+    """What a network is worth if only its first blocks run.
+
+    Attributes:
+        blocks: How many.
+        time: The time that they stand for.
+        loss: Mean loss.
+        accuracy: Share of samples that are classified rightly, or None.
+    """
+
+    blocks: int
+    time: float
+    loss: float
+    accuracy: float | None
+
+
+@dataclass(frozen=True)
+class BlockDepth:
+    """What one block does.
+
+    Attributes:
+        name: As in `keras_lap.find_residual_blocks`.
+        control_energy: ``½ dt_k |u_k|²``, its part of a
+            `keras_lap.running_costs.ControlCost`.
+        cost: ``mean (x_{k+1} − x_k)²`` over samples and elements, kinetic energy.
+        relative_displacement: Mean over samples of ``‖x_{k+1} − x_k‖/‖x_k‖``.
+        time_step: ``dt_k``.
+        idle: Whether it moves the data, in the root mean square, by less than 1e-3 of
+            what the block does that moves them most.
+        scale_free: Whether a normalisation follows one of its kernels, so that the
+            size of its weights, and `control_energy`, means little.
+    """
+
+    name: str
+    control_energy: float
+    cost: float
+    relative_displacement: float
+    time_step: float
+    idle: bool
+    scale_free: bool
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class DepthReport:
+    """How good a network is after each of its blocks; made by `analyze`.
+
+    `str(report)` is a readable table.
+
+    Attributes:
+        model_name: Name of the network.
+        tolerance: What a cut may cost.
+        exits: K + 1 entries, with 0 to K blocks.
+        blocks: K entries.
+        advice: How many blocks to keep.
+        losses: Loss of each sample at each exit, `(n, K + 1)`.
+        accuracies: 1 where a sample is classified rightly, else 0, likewise; None where
+            nothing says that the task is a classification.
+    """
+
+    model_name: str
+    tolerance: float
+    exits: tuple[ExitDepth, ...]
+    blocks: tuple[BlockDepth, ...]
+    advice: Advice
+    losses: np.ndarray = field(repr=False)
+    accuracies: np.ndarray | None = field(repr=False)
+    _network: keras.Model = field(repr=False)
+    _selection: list[str] = field(repr=False)
+
+    @cached_property
+    def decay(self) -> Decay:
+        """How fast the loss falls along the layers.
+
+        As `keras_lap.depth.fit_decay` without a known floor; but the interval comes
+        from 200 resamples of the samples.
+        """
+        return resampled(np.array([exit.time for exit in self.exits]), self.losses)
+
+    @property
+    def layers_needed(self) -> int:
+        """The number of blocks that the advice keeps."""
+        return self.advice.keep
+
+    @property
+    def summary(self) -> str:
+        """One line, ``3 of 8 blocks``."""
+        return f"{self.layers_needed} of {counted(len(self.blocks), 'block')}"
+
+    def layers_for(self, error: float) -> int | None:
+        """The fewest blocks with which the mean loss is at most so large.
+
+        Args:
+            error: A loss.
+
+        Returns:
+            Their number as observed, or None if no exit has so small a loss.
+
+        Raises:
+            ValueError: If `error` is no finite number.
+        """
+        error = finite_number("error", error, "> -inf", "It is a loss.")
+        reached = (exit.blocks for exit in self.exits if exit.loss <= error)
+        return next(reached, None)
+
+    def prune(self, keep: int | None = None, recalibrate: Any = None) -> keras.Model:
+        """The network with the advised number of blocks, without retraining.
+
+        Args:
+            keep: Another number of blocks. Defaults to None, that of the advice.
+            recalibrate: Inputs, in a form that `x` of `analyze` may have, on which the
+                moving statistics of batch normalisation are estimated anew. The network
+                is then a copy, with weights of its own: its statistics are no more
+                those of the whole network. Defaults to None, which leaves them.
+
+        Returns:
+            As `keras_lap.depth.prune`.
+
+        Raises:
+            ValueError: As `keras_lap.depth.prune`.
+        """
+        keep = self.layers_needed if keep is None else keep
+        small = prune(self._network, keep, self._selection)
+        return small if recalibrate is None else recalibrated_copy(small, recalibrate)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The numbers as plain data.
+
+        Returns:
+            `{"model", "num_samples", "tolerance", "exits": [{"blocks", "time", "loss",
+            "accuracy"}], "blocks": [{"name", "control_energy", "cost",
+            "relative_displacement", "time_step", "idle", "scale_free"}], "decay":
+            {"rate", "low", "high", "floor", "amplitude", "points"}, "advice": {"keep",
+            "accuracy", "change", "low", "high"}}`.
+        """
+        return {
+            "model": self.model_name,
+            "num_samples": len(self.losses),
+            "tolerance": self.tolerance,
+            "exits": [asdict(exit) for exit in self.exits],
+            "blocks": [asdict(block) for block in self.blocks],
+            "decay": asdict(self.decay),
+            "advice": asdict(self.advice),
+        }
+
+    def to_json(self, **options: Any) -> str:
+        """`to_dict` as JSON; infinite numbers, which JSON lacks, become null.
+
+        Args:
+            **options: Further arguments of `json.dumps`, e.g. `indent=2`.
+        """
+        return json.dumps(finite_only(self.to_dict()), allow_nan=False, **options)
+
+    def plot(self) -> Any:
+        """Draws the error by layer, and what the blocks do.
+
+        Returns:
+            A `matplotlib.figure.Figure` of two panels: loss along the time of the
+            network on a logarithmic axis with the decay that fits it and the advice;
+            and control energy and cost of each block. Paths of single samples are drawn
+            by `keras_lap.transport.plot_trajectories`.
+
+        Raises:
+            ImportError: If matplotlib is not installed.
+        """
+        return draw(self)
+
+    def save_html(self, path: str | Path) -> None:
+        """Writes a page with all numbers and the picture, which needs no other file.
+
+        Args:
+            path: Where to.
+
+        Raises:
+            ImportError: If matplotlib is not installed.
+        """
+        text = page(f"Depth of {self.model_name}", self.sentences(), self)
+        Path(path).write_text(text, encoding="utf-8")
+
+    def __repr__(self) -> str:
+        return f"<{self.model_name}: {self.summary}>"
+
+    def __str__(self) -> str:
+        exits, blocks = self.tables()
+        lines = [
+            *self.sentences(),
+            "",
+            *text_table(exits[0], exits[1:], align=">"),
+            "",
+            *text_table(blocks[0], blocks[1:], align=">"),
+        ]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        said = "".join(f"<p>{html.escape(line)}</p>" for line in self.sentences())
+        return said + "".join(table(rows) for rows in self.tables())
+
+    def sentences(self) -> list[str]:
+        """What it says, line by line: advice, change, decay."""
+        shares = self.accuracies is not None
+        unit = 100 if shares else 1
+        advice = (self.advice.change, self.advice.low, self.advice.high)
+        change, *ends = (f"{unit * number:+.3g}" for number in advice)
+        decay = (self.decay.rate, self.decay.low, self.decay.high)
+        rate, low, high = map(_number, decay)
+        fall = f"rate {rate} per unit of time, 95 % interval {low} to {high}"
+        if self.decay.rate is None:
+            fall = f"too steep to tell its rate; at least {low}"
+            fall = fall if self.decay.low is not None else "none can be told"
+        lines = [
+            f"{self.model_name}: {self.summary} within {self.tolerance:g} of the "
+            f"{'whole network' if shares else 'best exit'}, "
+            f"{counted(len(self.losses), 'sample')}",
+            f"change of {'accuracy, in points' if shares else 'the loss'}: {change}, "
+            f"95 % interval {ends[0]} to {ends[1]}",
+            f"decay of the loss: {fall}",
+        ]
+        if any(block.scale_free for block in self.blocks):
+            lines.append(
+                "scale-free: a normalisation follows a kernel, whose size and control "
+                "energy mean little; go by the cost there"
+            )
+        return lines
+
+    def tables(self) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
+        """Exits and blocks as rows of text, the first of them the heads."""
+        exits = [("blocks", "time", "loss", "accuracy", "advice")] + [
+            (
+                str(exit.blocks),
+                *map(_number, (exit.time, exit.loss, exit.accuracy)),
+                "keep" if exit.blocks == self.layers_needed else "",
+            )
+            for exit in self.exits
+        ]
+        head = ("block", "control energy", "cost", "‖v‖/‖x‖", "time step", "notes")
+        blocks = [head] + [
+            (
+                block.name,
+                *map(_number, (block.control_energy, block.cost)),
+                *map(_number, (block.relative_displacement, block.time_step)),
+                ", ".join(["idle"] * block.idle + ["scale-free"] * block.scale_free),
+            )
+            for block in self.blocks
+        ]
+        return exits, blocks
+
+
+def recalibrated_copy(net: keras.Model, x: Any, batch_size: int = 32) -> keras.Model:
+    """A copy of a network with statistics of batch normalisation of its own.
+
+    Args:
+        net: A Functional or Sequential network.
+        x: Inputs to estimate them on, as for `analyze`.
+        batch_size: Samples of a batch, for arrays.
+
+    Returns:
+        The copy.
+    """
+    copy = keras.models.clone_model(net)
+    copy.set_weights(net.get_weights())
+    parts, _ = batches(x, None, batch_size)
+    estimate(copy, (part for part, _ in parts))
+    return copy
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
