@@ -68,7 +68,7 @@ def objective(
 
 def steered(
     controls: np.ndarray,
-    time_steps: Sequence[float],
+    time_steps: Sequence[float] | np.ndarray,
     drift: np.ndarray | None = None,
 ) -> keras.Model:
     """The network ``x' = A x + b(t)``, which returns its state.
@@ -83,7 +83,7 @@ def steered(
     features = controls.shape[1]
     net = neural_ode(
         *((features,), features),
-        time_steps=time_steps,
+        time_steps=[float(step) for step in time_steps],
         activation="linear",
         readout="last",
         kernel_initializer="zeros",
@@ -144,7 +144,7 @@ def solve_l1(
 def solve(
     start: Any,
     target: Any,
-    time_steps: Sequence[float],
+    time_steps: Sequence[float] | np.ndarray,
     alpha: float,
     beta: float = 1.0,
     drift: np.ndarray | None = None,
