@@ -203,10 +203,11 @@ def time_steps(
         return (1.0,) * blocks
     if not isinstance(horizon, Sequence | np.ndarray):
         advice = f"It is the time T of all blocks, or a list of {blocks} steps."
-        return (finite_number("horizon", horizon, "> 0", advice) / blocks,) * blocks
+        total = finite_number("horizon", horizon, "> 0", advice)
+        return (total / max(blocks, 1),) * blocks
     advice = "Give one step for each block, or the time T of all of them."
     steps = positive_numbers("horizon", horizon, advice)
-    if len(steps) != blocks:
+    if blocks and len(steps) != blocks:
         accepted = f"hold {blocks} time steps, one for each block, not {len(steps)}"
         raise refusal("horizon", accepted, horizon, advice)
-    return steps
+    return steps[:blocks]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import keras
 import numpy as np
 import pytest
@@ -197,8 +199,9 @@ def test_a_wrapped_network_is_continued_after_training():
     np.testing.assert_array_equal(as_numpy(other(POINTS)), as_numpy(model(POINTS)))
 
 
-def test_faults_of_a_continuation_are_found(monkeypatch):
-    monkeypatch.setitem(continuation.SCALED, "bottleneck", "dense1")
+@pytest.mark.parametrize("scaled", ["dense1", mock.ANY], ids=["first", "both"])
+def test_faults_of_a_continuation_are_found(scaled, monkeypatch):
+    monkeypatch.setitem(continuation.SCALED, "bottleneck", scaled)
     with pytest.raises(AssertionError):
         test_rescaling_leaves_all_states_as_they_were("bottleneck", 1.0)
     with pytest.raises(AssertionError):

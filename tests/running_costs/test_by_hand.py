@@ -10,7 +10,8 @@ from support.ode_by_hand import ByHand
 from support.priced import loss_and_gradients, priced_path
 
 from keras_lap.networks import neural_ode
-from keras_lap.running_costs import ControlCost, TrackingCost
+from keras_lap.running_costs import ControlCost, TrackingCost, control_cost
+from keras_lap.running_costs import path as path_module
 
 STEPS = [0.5, 0.25, 0.75, 0.3]
 NORMS = ["l2", "h1", "l1", "group"]
@@ -91,6 +92,45 @@ class LeftRule(TrackingCost):
 def test_the_comparison_by_hand_finds_faults(costs):
     with pytest.raises(AssertionError):
         check(network("inside"), "inside", costs, "l2")
+
+
+def no_half(patch):
+    patch.setitem(
+        control_cost._NORMS, "l2", lambda *each: 2.0 * control_cost._l2(*each)
+    )
+
+
+def no_root(patch):
+    patch.setitem(
+        control_cost._NORMS, "group", lambda *each: 2.0 * control_cost._l2(*each)
+    )
+
+
+def head_is_priced(patch):
+    def with_head(report):
+        *others, last = of_report(report)
+        head = report.root.operation.get_layer("readout")
+        return [*others, [*last, *head.trainable_variables]]
+
+    of_report = path_module.of_report
+    patch.setattr(path_module, "of_report", with_head)
+
+
+def time_twice(patch):
+    steps = path_module.time_steps
+    twice = lambda *each: tuple(dt**2 for dt in steps(*each))  # noqa: E731
+    patch.setattr(path_module, "time_steps", twice)
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "torch", reason="says the same on every backend"
+)
+@pytest.mark.parametrize("fault", [no_half, no_root, head_is_priced, time_twice])
+def test_faults_of_the_package_are_found(fault, monkeypatch):
+    fault(monkeypatch)
+    norm = "group" if fault is no_root else "l2"
+    with pytest.raises(AssertionError):
+        test_objective_and_gradients_by_hand("inside", norm)
 
 
 def test_the_slope_of_a_group_at_zero_is_zero():

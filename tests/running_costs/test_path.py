@@ -100,6 +100,7 @@ def test_weights_that_a_call_itself_uses():
 def test_steps_of_a_horizon():
     assert time_steps(None, 3) == (1.0, 1.0, 1.0)
     assert time_steps(1.5, 3) == (0.5, 0.5, 0.5)
+    assert time_steps(2.0, 0) == time_steps([1.0], 0) == ()
     assert time_steps(2, 4) == (0.5,) * 4
     for steps in ([1, 0.5], (1.0, 0.5), np.array([1.0, 0.5])):
         assert time_steps(steps, 2) == (1.0, 0.5)

@@ -12,7 +12,14 @@ from support.ode_by_hand import ByHand
 
 import keras_lap
 from keras_lap.networks import neural_ode, resnet9
-from keras_lap.running_costs import Path, PathLoss, RunningCost
+from keras_lap.running_costs import (
+    ControlCost,
+    Path,
+    PathLoss,
+    RunningCost,
+    TrackingCost,
+    path_loss,
+)
 from keras_lap.trajectory import Recorder
 
 STEPS = [0.5, 0.25, 0.75, 0.3]
@@ -117,6 +124,56 @@ GRIDS = {2: [0, 2, 4], 3: [0, 3, 4], 4: [0, 4], 9: [0, 4]}
 @pytest.mark.parametrize("every", GRIDS)
 def test_every_so_many_exits_by_hand(every):
     check(PathLoss(0.7, every=every), trapezoid_on(GRIDS[every]))
+
+
+def test_all_costs_at_once_by_hand():
+    """As `LeastActionModel` trains by them, with weights of samples."""
+    net, (x, y, samples), target = network(), batch(), np.array([0.4, -0.6, 1.1])
+    hand = ExitsByHand(net, "inside", STEPS)
+    costs = [PathLoss(0.7), ControlCost(0.3), TrackingCost(0.5, target)]
+    logs, gradients = one_step(net, costs, x, y, samples)
+    rule, points = trapezoid_on([0, 1, 2, 3, 4]), np.broadcast_to(target, (9, 3))
+    expected = {
+        "path_loss": hand.path_loss(x, y, samples, rule),
+        "control_cost": hand.control("l2"),
+        "tracking_cost": hand.tracking(x, points, samples),
+    }
+    for name, value in expected.items():
+        assert logs[name] == pytest.approx(value, rel=2e-6)
+    parts = np.dot([0.7, 0.3, 0.5], list(expected.values()))
+    assert logs["loss"] == pytest.approx(logs["task_loss"] + parts, rel=2e-6)
+    by_path = hand.path_gradients(x, y, samples, 0.7, rule)
+    by_task = hand.path_gradients(x, y, samples, 0.0, rule)
+    others = hand.gradients(x, y, samples, 0.3, "l2", 0.5, points)
+    for name, slopes in gradients.items():
+        parts = zip(slopes, by_path[name], others[name], by_task[name], strict=True)
+        for ours, path, rest, task in parts:
+            np.testing.assert_allclose(ours, path + rest - task, **CLOSE, err_msg=name)
+
+
+def without_exit_0(patch):
+    rule = path_loss.trapezoid
+    patch.setattr(path_loss, "trapezoid", lambda steps: (0.0, *rule(steps)[1:]))
+
+
+def exits_in_reverse(patch):
+    exits = Path.exits.fget
+    patch.setattr(Path, "exits", property(lambda path: exits(path)[::-1]))
+
+
+def time_twice(patch):
+    rule = path_loss.trapezoid
+    patch.setattr(path_loss, "trapezoid", lambda dt: rule([each**2 for each in dt]))
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "torch", reason="says the same on every backend"
+)
+@pytest.mark.parametrize("fault", [without_exit_0, exits_in_reverse, time_twice])
+def test_faults_of_the_package_are_found(fault, monkeypatch):
+    fault(monkeypatch)
+    with pytest.raises(AssertionError):
+        test_objective_and_gradients_by_hand("inside")
 
 
 @pytest.mark.parametrize(
