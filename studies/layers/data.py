@@ -39,10 +39,14 @@ def load(name: str, train: int, validation: int, test: int | None = None) -> Par
         The parts, which share no example.
     """
     if name == "spirals":
-        sizes = np.cumsum([train, validation])
         x, y = spirals(train + validation + (test or 0))
-        parts = zip(np.split(x, sizes), np.split(y, sizes), strict=True)
-        return Parts(*parts, classes=2)
+        known = train + validation
+        return Parts(
+            (x[:train], y[:train]),
+            (x[train:known], y[train:known]),
+            (x[known:], y[known:]),
+            classes=2,
+        )
     data = keras_lap.datasets.load(name, train, validation)
     if data.validation is None:
         raise ValueError(
@@ -50,12 +54,12 @@ def load(name: str, train: int, validation: int, test: int | None = None) -> Par
             "number of examples to set aside."
         )
     x, y = data.test
-    return Parts(
-        tuple(data.train), tuple(data.validation), (x[:test], y[:test]), data.num_classes
-    )
+    return Parts(data.train, data.validation, (x[:test], y[:test]), data.num_classes)
 
 
-def spirals(count: int, turns: float = 1.5, noise: float = 0.05, seed: int = 0) -> tuple:
+def spirals(
+    count: int, turns: float = 1.5, noise: float = 0.05, seed: int = 0
+) -> tuple:
     """Two spirals that wind round each other.
 
     Args:

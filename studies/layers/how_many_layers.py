@@ -1,8 +1,8 @@
 """One run tells how deep a task is, and every cut of it works: is it so?
 
 A deep network is trained once by each of eight methods, and cut after 0, 1, …, K blocks
-without retraining. The advice is the fewest blocks from which on every cut is within one
-point of the full network's validation accuracy. The truth is what networks of each
+without retraining. The advice is the fewest blocks from which on every cut is within
+one point of the full network's validation accuracy. The truth is what networks of each
 depth reach by themselves: the fewest blocks within one point of the best of them, by
 their mean test accuracy.
 
@@ -18,6 +18,9 @@ From the root of the clone (JAX; a stopped study goes on where it stopped):
     python -m studies.layers.how_many_layers                  # as far as is published
     python -m studies.layers.how_many_layers --preset full    # all seeds of everything
     python -m studies.layers.how_many_layers --report         # tables and figure alone
+
+It writes into `out/results/`; what is published, in `results/` beside this file, is a
+copy, and what `--report` takes.
 """
 
 from __future__ import annotations
@@ -38,19 +41,21 @@ from studies.layers.data import Parts, load
 from studies.layers.methods import METHODS, Method
 from studies.layers.settings import SETTINGS, Setting
 
-RESULTS = Path(__file__).parent / "results" / "how_many_layers.jsonl"
+NAME = "how_many_layers.jsonl"
+FRESH = Path("out/results") / NAME
+PUBLISHED = Path(__file__).parent / "results" / NAME
 TRIALS = (100, 101)
 SEEDS = tuple(range(10))
 PLAIN = METHODS[0]
 # What fits into some hours of one core: seeds to train by each method, seeds to train
 # at each depth, and the seeds of a trial.
 SMALL = {
-    "digits, MLP": (10, 10, 2),
-    "spirals, MLP": (10, 10, 2),
-    "MNIST 2000, MLP": (10, 10, 2),
+    "digits, MLP": (10, 5, 2),
+    "spirals, MLP": (10, 5, 2),
+    "MNIST 2000, MLP": (10, 5, 2),
     "digits, ResNet9": (10, 3, 1),
-    "digits, ViT": (10, 3, 1),
     "CIFAR 2000, 12 conv": (10, 3, 1),
+    "digits, ViT": (10, 3, 1),
 }
 
 
@@ -166,15 +171,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--preset", choices=("small", "full"), default="small")
     parser.add_argument("--report", action="store_true", help="train nothing")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="a .jsonl file")
+    parser.add_argument("--results", type=Path, metavar="FILE", help="a .jsonl file")
     options = parser.parse_args()
+    path = options.results or (PUBLISHED if options.report else FRESH)
     if not options.report:
         pin_threads(1)
-        Study(options.results, options.preset).run()
+        Study(path, options.preset).run()
     from studies.layers.report import write
 
-    for path in write(options.results):
-        print(path)
+    for written in write(path):
+        print(written)
 
 
 if __name__ == "__main__":

@@ -134,13 +134,12 @@ class Trainer:
         return order[: setting.steps * setting.batch].reshape(setting.steps, -1)
 
     def _train(self, state: Any, order: np.ndarray) -> tuple[Any, float]:
-        x, y = self.data.train
+        x, y = map(jax.numpy.asarray, self.data.train)
 
         def step(state: Any, chosen: Any) -> tuple[Any, Any]:
             logs, state = self.model.train_step(state, (x[chosen], y[chosen]))
             return tuple(map(list, state)), logs["loss"]
 
-        x, y = jax.numpy.asarray(x), jax.numpy.asarray(y)
         if self.setting.in_one_loop:
             if self._step is None:
                 whole = jax.jit(lambda state, order: jax.lax.scan(step, state, order))
@@ -165,7 +164,9 @@ class Trainer:
         first = len(parts[0][1])
         classes = [np.argmax(output, axis=-1) for output in outputs]
         validation = [float(np.mean(each[:first] == parts[0][1])) for each in classes]
-        return validation, [float(np.mean(each[first:] == parts[1][1])) for each in classes]
+        return validation, [
+            float(np.mean(each[first:] == parts[1][1])) for each in classes
+        ]
 
     def _keeps(self) -> Sequence[int]:
         """The cuts whose statistics of batch normalisation are estimated anew."""
