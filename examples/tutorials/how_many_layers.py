@@ -64,12 +64,13 @@ plain = build()
 train(plain)
 
 network = build()
-path_loss = keras_lap.running_costs.PathLoss(0.2)
-train(
-    keras_lap.LeastActionModel(
-        network, energy=None, running_costs=[path_loss], horizon=0.5 * BLOCKS
-    )
+model = keras_lap.LeastActionModel(
+    network,
+    energy=None,
+    running_costs=[keras_lap.running_costs.PathLoss(0.2)],
+    horizon=0.5 * BLOCKS,
 )
+train(model)
 
 # %% [markdown]
 # `horizon` is the time that the blocks share: each has a step of .5, as its `Rescaling`
@@ -77,24 +78,18 @@ train(
 #
 # ## Accuracy after each number of blocks
 #
-# `depth.exits` makes a model with K + 1 outputs: what the network returns if only its
-# first 0, 1, …, K blocks run. Nothing is trained for it.
-
+# `depth.analyze` looks at all exits in one pass: at what the network returns if only
+# its first 0, 1, …, K blocks run. Nothing is trained for it.
 
 # %%
-def accuracies(model: keras.Model, part: keras_lap.datasets.Split) -> np.ndarray:
-    """Accuracy after 0, 1, …, K blocks."""
-    outputs = keras_lap.depth.exits(model).predict(part.x, verbose=0)
-    return np.array([np.mean(output.argmax(-1) == part.y) for output in outputs])
-
-
-curves = {
-    "plain": accuracies(plain, data.validation),
-    "path loss": accuracies(network, data.validation),
+reports = {
+    "plain": keras_lap.depth.analyze(plain, *data.validation, verbose=0),
+    "path loss": keras_lap.depth.analyze(model, *data.validation, verbose=0),
 }
 figure, axis = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
-for (name, curve), style in zip(curves.items(), ("o--", "s-"), strict=True):
-    axis.plot(100 * curve, style, label=name)
+for (name, report), style in zip(reports.items(), ("o--", "s-"), strict=True):
+    shares = [exit.accuracy for exit in report.exits]
+    axis.plot(100 * np.array(shares), style, label=name)
 axis.set(xlabel="blocks kept", ylabel="validation accuracy (%)")
 axis.legend()
 figure.savefig("out/how_many_layers.png", dpi=100)
@@ -108,42 +103,50 @@ figure.savefig("out/how_many_layers.png", dpi=100)
 #
 # ## The advice
 #
-# The fewest blocks from which on *every* cut is within one point of the full network. A
-# first good exit alone can be luck.
-
+# The fewest blocks from which on *every* cut is within one point of the full network,
+# as a first good exit alone can be luck; and what that cut changes, with an interval.
 
 # %%
-def advise(curve: np.ndarray, tolerance: float = 0.01) -> int:
-    """The fewest blocks from which on every exit is within the tolerance."""
-    failing = np.flatnonzero(curve < curve[-1] - tolerance)
-    return int(failing[-1]) + 1 if len(failing) else 0
-
-
-for name, curve in curves.items():
-    print(f"{name}: {advise(curve)} of {BLOCKS} blocks")
+for name, report in reports.items():
+    change, low, high = (
+        100 * each
+        for each in (report.advice.change, report.advice.low, report.advice.high)
+    )
+    print(f"{name}: {report.summary}, {change:+.1f} points [{low:+.1f}, {high:+.1f}]")
 
 # %% [markdown]
+# `print(report)` shows the table of all exits and blocks, and
+# `report.save_html("out/depth.html")` writes a page of it.
+#
 # ## The cut
 #
-# `depth.prune` makes the smaller network: a plain Keras model over the same layers,
+# `report.prune()` makes the smaller network: a plain Keras model over the same layers,
 # which can be saved, exported and trained further without this package. Beside it,
 # the plainly trained network, cut at the same place. Test data are looked at here for
 # the first time.
 
+
 # %%
-keep = advise(curves["path loss"])
-for name, model in {"plain": plain, "path loss": network}.items():
-    small = keras_lap.depth.prune(model, keep)
-    full, cut = accuracies(model, data.test)[-1], accuracies(model, data.test)[keep]
+def accuracy(model: keras.Model) -> float:
+    """In percent, of the test data."""
+    found = model.predict(data.test.x, verbose=0).argmax(-1)
+    return 100 * float(np.mean(found == data.test.y))
+
+
+keep = reports["path loss"].layers_needed
+for name, report in reports.items():
+    full, small = report.prune(BLOCKS), report.prune(keep)
     print(
-        f"{name}: {100 * full:.1f} % with {BLOCKS} blocks and {model.count_params()} "
-        f"weights, {100 * cut:.1f} % with {keep} and {small.count_params()}"
+        f"{name}: {accuracy(full):.1f} % with {BLOCKS} blocks and "
+        f"{full.count_params()} weights, {accuracy(small):.1f} % with {keep} and "
+        f"{small.count_params()}"
     )
-small.save("out/small.keras")
+reports["path loss"].prune().save("out/small.keras")
 
 # %% [markdown]
-# One training of one network says little of a method. The study in
-# `studies/layers/` repeats this with ten seeds, several tasks and other methods, beside
-# every depth trained by itself, and says what path loss costs where blocks are needed.
+# One training of one network says little of a method.
+# [The study](../results/layers.md) repeats this with ten seeds and other methods,
+# beside every depth trained by itself, and says what path loss costs where blocks are needed.
 # A network with batch normalisation is cut with the moving statistics of the whole one;
-# path loss trains its exits by these.
+# path loss trains its exits by these, and `report.prune(recalibrate=x)` estimates them
+# anew.

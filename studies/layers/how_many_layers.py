@@ -19,8 +19,8 @@ From the root of the clone (JAX; a stopped study goes on where it stopped):
     python -m studies.layers.how_many_layers --preset full    # all seeds of everything
     python -m studies.layers.how_many_layers --report         # tables and figure alone
 
-It writes into `out/results/`; what is published, in `results/` beside this file, is a
-copy, and what `--report` takes.
+It writes into `out/results/`; what is published, in `studies/results/`, is a copy, and
+what `--report` takes.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from studies.layers.settings import SETTINGS, Setting
 
 NAME = "how_many_layers.jsonl"
 FRESH = Path("out/results") / NAME
-PUBLISHED = Path(__file__).parent / "results" / NAME
+PUBLISHED = Path(__file__).parents[1] / "results" / NAME
 TRIALS = (100, 101)
 SEEDS = tuple(range(10))
 PLAIN = METHODS[0]

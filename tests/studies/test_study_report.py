@@ -29,7 +29,11 @@ stats = pytest.importorskip("scipy.stats")
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted((ROOT / "studies" / "paper").glob("[!_]*.py"))
-RESULTS = sorted((ROOT / "studies" / "results").glob("*.jsonl"))
+RESULTS = [
+    path
+    for path in sorted((ROOT / "studies" / "results").glob("*.jsonl"))
+    if path.stem.split("-")[0] in {script.stem for script in SCRIPTS}
+]
 DRAWN = [
     path for path in RESULTS if path.with_name(f"{path.stem}-accuracies.png").exists()
 ]
