@@ -117,7 +117,9 @@ class LeastActionHyperModel(keras_tuner.HyperModel):
         super().__init__()
         self._network = _as_hypermodel(build)
         self._raises = p is not None
-        _check_energy(p, {"tau": tau, "initial_multiplier": initial_multiplier, "every": every})
+        _check_energy(
+            p, {"tau": tau, "initial_multiplier": initial_multiplier, "every": every}
+        )
         self.dimensions = [space.tau(tau), space.p(p)] if self._raises else []
         asked = (
             (space.initial_multiplier, initial_multiplier),
@@ -270,7 +272,9 @@ def _check_weights(costs: Iterable[Any], weights: Mapping[str, Any]) -> None:
     names = [cost.name for cost in costs if isinstance(cost, RunningCost)]
     for name in weights:
         if name not in names:
-            accepted = f"be named as the running costs are: {', '.join(names) or 'none'}"
+            accepted = (
+                f"be named as the running costs are: {', '.join(names) or 'none'}"
+            )
             advice = "Pass running_costs=[...] with a cost for every weight."
             raise refusal("weights", accepted, name, advice)
 

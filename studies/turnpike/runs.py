@@ -134,7 +134,11 @@ class Trainer:
         return depth.exits(self._network)
 
     def fit(
-        self, seed: int, rate: float, start: keras.Model | None = None, steps: int = STEPS
+        self,
+        seed: int,
+        rate: float,
+        start: keras.Model | None = None,
+        steps: int = STEPS,
     ) -> Run:
         """Trains once.
 
@@ -159,7 +163,9 @@ class Trainer:
             model.metrics_variables,
         )
         state = tuple([v.value for v in each] for each in variables)
-        state = self._program(state, (data.train.x, _targets(data.train.y), None), steps)
+        state = self._program(
+            state, (data.train.x, _targets(data.train.y), None), steps
+        )
         for each, values in zip(variables, state, strict=True):
             for variable, value in zip(each, values, strict=True):
                 variable.assign(value)
