@@ -68,7 +68,7 @@ class Setting:
         )
 
 
-class Run(dict[str, np.ndarray]):
+class Run(dict[str, Any]):
     """What was measured of one training, as arrays by their names.
 
     `errors` and `accuracies` of the K + 1 exits, `states` `(K + 1, points, 3)`,
@@ -85,6 +85,12 @@ class Run(dict[str, np.ndarray]):
     def sizes(self) -> np.ndarray:
         """The norms of the controls u_0, …, u_{K−1}."""
         return np.linalg.norm(self["controls"], axis=1)
+
+    @property
+    def accurate(self) -> int | None:
+        """The first layer with an accuracy of .995, on the training points."""
+        layers = np.flatnonzero(self["accuracies"] >= 0.995)
+        return int(layers[0]) if layers.size else None
 
     @property
     def objective(self) -> float:
@@ -118,7 +124,7 @@ class Trainer:
     def __init__(self, setting: Setting, network: keras.Model | None = None):
         self._setting = setting
         self._network = network or setting.network(0)
-        costs = [running_costs.ControlCost(ALPHA)]
+        costs: list[running_costs.RunningCost] = [running_costs.ControlCost(ALPHA)]
         if setting.path_loss:
             costs.append(running_costs.PathLoss(setting.path_loss))
         self._model = keras_lap.LeastActionModel(
@@ -191,8 +197,8 @@ class Trainer:
         outputs, tests, maps = np.split(self._outputs(points), sizes, axis=1)
         signs = _targets(data.train.y)
         report = self._model.block_report
-        states = Recorder(self._network, report, ("states",))(data.train.x).states
-        pairs = [pair for block in states for pair in block]
+        trajectory = Recorder(self._network, report, ("states",))(data.train.x)
+        pairs = [pair for block in trajectory.states or () for pair in block]
         passed = [before for before, _ in pairs] + [pairs[-1][1]]
         controls = running_costs.controls(self._network)
         return Run(
@@ -256,9 +262,9 @@ def kept(path: Path, train: Callable[[], Run]) -> Run:
     if not path.exists():
         run = train()
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".part.npz")  # a run that is cut off leaves no file
-        np.savez_compressed(partial, **run)
-        partial.replace(path)
+        unfinished = path.with_suffix(".part.npz")
+        np.savez_compressed(unfinished, **run)
+        unfinished.replace(path)  # a run that is cut off leaves no file
         print(f"{path.stem}: J {run.objective:.4f}, arrival {run.arrival}", flush=True)
     with np.load(path) as arrays:
         return Run(arrays)

@@ -1,4 +1,4 @@
-"""Searches for the weights of running costs and the horizon, with and without energy."""
+"""Searches for weights of running costs and the horizon, with and without energy."""
 
 from __future__ import annotations
 
