@@ -2,8 +2,9 @@
 # # A network over a time horizon
 #
 # A residual network is the Euler scheme of a differential equation, and its depth a
-# time T. Trained by the loss at the end alone, all layers share the work. With the *path loss*, the loss of every exit, the first layers do the
-# work and the others rest: the turnpike of Esteve-Yagüe et al.,
+# time T. Trained by the loss at the end alone, all layers share the work. With the
+# *path loss*, the loss of every exit, the first layers do the work and the others rest:
+# the turnpike of Esteve-Yagüe et al.,
 # [arXiv 2008.02491](https://arxiv.org/abs/2008.02491). This tutorial trains one network
 # both ways, looks at where its layers are used, and carries one of them on to a longer
 # horizon.
@@ -96,8 +97,8 @@ def draw(networks_by_name: dict[str, keras.Model], path: str) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
     for name, network in networks_by_name.items():
         for axis, values in ((left, errors(network)), (right, sizes(network))):
-            axis.semilogy(0.25 * np.arange(len(values)), values, label=name)
-    left.set(xlabel="time", ylabel="error of the exit")
+            axis.plot(0.25 * np.arange(len(values)), values, label=name)
+    left.set(xlabel="time", ylabel="error of the exit", yscale="log")
     right.set(xlabel="time", ylabel="norm of the weights")
     left.legend()
     figure.savefig(path, dpi=120)
@@ -140,7 +141,7 @@ before = network.predict(data.test.x, batch_size=500, verbose=0)
 for name, other in {"longer": longer, "rescaled": rescaled}.items():
     after = other.predict(data.test.x, batch_size=500, verbose=0)
     print(f"{name}: outputs differ by at most {np.abs(after - before).max():.1g}")
-draw({"T = 5": network, "T = 10": longer}, "out/horizon_longer.png")
+draw({"T = 10": longer, "T = 5": network}, "out/horizon_longer.png")
 
 # %% [markdown]
 # ![The curves of the network of T = 10 go on where those of T = 5

@@ -110,8 +110,10 @@ def criteria(runs: Runs) -> list[Criterion]:
 
 
 def _by_run(runs: Runs) -> Table:
-    head = ("dynamics", "path loss", "seed", "J", "last error", "test accuracy")
-    head += ("arrival", "accuracy .995 from layer", "energy in first quarter")
+    head = (
+        *("dynamics", "path loss", "seed", "J", "last error", "test accuracy"),
+        *("arrival", "accuracy .995 from layer", "energy in first quarter"),
+    )
     rows = tuple(
         (
             dynamics,
@@ -219,6 +221,7 @@ def _trajectories(axis: Any, run: Run, points: int = 40) -> None:
             drawing.marker(int(run["labels"][number])),
             color=shade,
             ms=3,
+            rasterized=True,
         )
 
 
