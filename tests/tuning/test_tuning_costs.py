@@ -12,10 +12,13 @@ import keras_lap
 from keras_lap import networks, running_costs, tuning
 
 keras_tuner = pytest.importorskip("keras_tuner")
-# KerasTuner's own, in every call of its oracle.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*currentThread|getName:DeprecationWarning"
-)
+pytestmark = [
+    # KerasTuner's own, in every call of its oracle.
+    pytest.mark.filterwarnings("ignore:.*currentThread|getName:DeprecationWarning"),
+    pytest.mark.skipif(
+        keras.backend.backend() != "torch", reason="asks nothing of the backend"
+    ),
+]
 
 COSTS = [running_costs.PathLoss(), running_costs.ControlCost(0.01)]
 HORIZONS, BETAS = [1.0, 4.0], [0.0, 2.0]
