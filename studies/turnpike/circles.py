@@ -1,6 +1,6 @@
 """Two circles through forty layers: does the path loss decide where they are used?
 
-    python -m studies.turnpike.circles --results studies/results
+    KERAS_BACKEND=jax python -m studies.turnpike.circles --results studies/results
 
 Trainings that are not yet in `out/turnpike/` take about ten minutes on one free core
 with JAX; all others are read from there.

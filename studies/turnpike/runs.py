@@ -122,6 +122,11 @@ class Trainer:
     """
 
     def __init__(self, setting: Setting, network: keras.Model | None = None):
+        if keras.backend.backend() != "jax":
+            raise RuntimeError(
+                "Trainings of this study run on JAX, as one program each. Received: "
+                f"the backend {keras.backend.backend()!r}. Set KERAS_BACKEND=jax."
+            )
         self._setting = setting
         self._network = network or setting.network(0)
         costs: list[running_costs.RunningCost] = [running_costs.ControlCost(ALPHA)]

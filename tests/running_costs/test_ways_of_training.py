@@ -52,45 +52,41 @@ def check_close(one, other, **tolerance):
         np.testing.assert_allclose(one[name], other[name], err_msg=name, **tolerance)
 
 
+@pytest.mark.skipif(BACKEND == "torch", reason="its compiler takes minutes")
 def test_compiled_or_not():
     """XLA, a graph and single operations order sums anew: some roundings of 6e-8."""
-    ways = [{"run_eagerly": True}, {"jit_compile": False}]
-    if BACKEND != "torch":  # whose compiler takes minutes
-        ways.append({"jit_compile": True})
-    first, *others = (fit(build(**way), 2) for way in ways)
-    assert set(NAMES) <= first.keys()
-    for other in others:
-        check_close(first, other, rtol=2e-5)
+    bare, compiled = (fit(build(jit_compile=jit), 2) for jit in (False, True))
+    assert set(NAMES) <= bare.keys()
+    check_close(bare, compiled, rtol=2e-5)
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-def test_mixed_precision(policy):
+def test_mixed_precision():
+    """With the scale of the loss that float16 brings."""
     full = fit(build(), 2)
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(policy)
+    keras.config.set_dtype_policy("mixed_float16")
     try:
         model = build()
     finally:
         keras.config.set_dtype_policy(before)
     half = fit(model, 2)
     assert {v.dtype for v in model.trainable_variables} == {"float32"}
-    # bfloat16 keeps eight bits of each state, 4e-3; a cost that was scaled with the
-    # loss, or left out of it, is off by far more.
-    check_close(full, half, rtol=3e-2)
+    # float16 keeps eleven bits of each state, 5e-4, and twenty sums of them; a cost
+    # that was scaled with the loss, or left out of it, is off by far more.
+    check_close(full, half, rtol=1e-2)
     assert half["loss"] != full["loss"]
 
 
-@pytest.mark.parametrize("energy", [None, 2.0])
-def test_a_training_goes_on_from_its_file_as_if_uninterrupted(tmp_path, energy):
+def test_a_training_goes_on_from_its_file_as_if_uninterrupted(tmp_path):
     """To the last bit: one machine, one backend, one order of the data."""
-    whole = build(energy)
+    whole = build(energy=2.0)
     expected = fit(whole, 4)
-    part = build(energy)
+    part = build(energy=2.0)
     fit(part, 2)
     part.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     history = fit(loaded, 2, first=2)
-    assert ("multiplier" in history) == (energy is not None)
+    assert history["multiplier"][-1] > 1
     for name in expected:
         assert history[name] == expected[name][2:], name
     for ours, theirs in zip(loaded.variables, whole.variables, strict=True):
