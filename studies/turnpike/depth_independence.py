@@ -1,6 +1,6 @@
 """Does a longer horizon change what the first layers do? And is a warm start needed?
 
-    KERAS_BACKEND=jax python -m studies.turnpike.depth_independence --results studies/results
+    KERAS_BACKEND=jax python -m studies.turnpike.depth_independence
 
 Bottlenecks with the path loss on horizons T = 2.5 … 20 at one step of .25; and dynamics
 "inside" at T = 20, from new weights and from the network of T = 10 by `continue_from`.

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 pytest.importorskip("jax")
-from studies.turnpike.circles import criteria  # noqa: E402
-from studies.turnpike.runs import DYNAMICS, Run, kept  # noqa: E402
+from studies.turnpike.circles import criteria
+from studies.turnpike.runs import DYNAMICS, Run, kept
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "torch", reason="asks nothing of the backend"
