@@ -32,8 +32,8 @@ NOTE = (
     "weights. Inside: tanh; bottleneck: 16 ReLU; outside: leaky ReLU of slope .1. The "
     "learning rate is the one of two with the lesser objective on another seed, with "
     "the path loss, and serves without it too. Outside, both rates failed on that seed "
-    "(the table at the end), so that nothing was chosen there. Errors and accuracies by layer are "
-    "those of the training points. Arrival: the first layer that leaves at most 5 % of "
+    "(the table at the end), so that nothing was chosen there. Errors and accuracies by "
+    "layer are those of the training points. Arrival: the first layer that leaves at most 5 % of "
     "the error's way to the last. Five seeds: no interval is given.\n\n"
     "![Errors, norms of states and controls by layer, trajectories, decision maps and "
     "weights, with the path loss and without.](turnpike-circles.svg)"
@@ -104,9 +104,11 @@ def criteria(runs: Runs) -> list[Criterion]:
         every(
             f"bottleneck, with: {energy} ≥ .95", with_path, share, lambda e: e >= 0.95
         ),
-        every("bottleneck, without: ≤ .2", without, share, lambda e: e <= 0.2),
+        every(
+            f"bottleneck, without: {energy} ≤ .2", without, share, lambda e: e <= 0.2
+        ),
         every(f"inside, with: {energy} ≥ .7", near, share, lambda e: e >= 0.7),
-        every("inside, without: ≤ .4", far, share, lambda e: e <= 0.4),
+        every(f"inside, without: {energy} ≤ .4", far, share, lambda e: e <= 0.4),
     ]
 
 
