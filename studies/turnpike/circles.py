@@ -32,9 +32,9 @@ NOTE = (
     "weights. Inside: tanh; bottleneck: 16 ReLU; outside: leaky ReLU of slope .1. The "
     "learning rate is the one of two with the lesser objective on another seed, with "
     "the path loss, and serves without it too. Outside, both rates failed on that seed "
-    "(the table at the end), so that nothing was chosen there. Errors and accuracies by "
-    "layer are those of the training points. Arrival: the first layer that leaves at most 5 % of "
-    "the error's way to the last. Five seeds: no interval is given.\n\n"
+    "(the table at the end), so that nothing was chosen there. Errors and accuracies "
+    "by layer are those of the training points. Arrival: the first layer that leaves "
+    "at most 5 % of the error's way to the last. Five seeds: no interval is given.\n\n"
     "![Errors, norms of states and controls by layer, trajectories, decision maps and "
     "weights, with the path loss and without.](turnpike-circles.svg)"
 )
