@@ -146,7 +146,8 @@ reports["path loss"].prune().save("out/small.keras")
 # %% [markdown]
 # One training of one network says little of a method.
 # [The study](../results/layers.md) repeats this with ten seeds and other methods,
-# beside every depth trained by itself, and says what path loss costs where blocks are needed.
+# beside every depth trained by itself, and says what path loss costs where blocks are
+# needed.
 # A network with batch normalisation is cut with the moving statistics of the whole one;
 # path loss trains its exits by these, and `report.prune(recalibrate=x)` estimates them
 # anew.

@@ -1,9 +1,10 @@
-"""Searches for τ, p, λ_0 and s with KerasTuner, in one process or many.
+"""Searches for τ, p, λ_0, s, weights of running costs and T with KerasTuner.
 
-In goes any `build(hp) -> keras.Model`, out comes `LeastActionHyperModel`, for any of
-KerasTuner's tuners. `write_report` writes what they found as a table and a picture;
-`launch` runs a search in several processes on this machine, and `settle` tidies a
-search that was killed. Used by whoever searches; nothing here uses it.
+In one process or many. In goes any `build(hp) -> keras.Model`, out comes
+`LeastActionHyperModel`, for any of KerasTuner's tuners. `write_report` writes what they
+found as a table and a picture; `launch` runs a search in several processes on this
+machine, and `settle` tidies a search that was killed. Used by whoever searches; nothing
+here uses it.
 """
 
 from keras_lap._extras import needs

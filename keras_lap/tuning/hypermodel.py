@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from keras_tuner.errors import FatalTypeError, FatalValueError
 from keras_lap._checks import refusal
 from keras_lap.blocks import Selection
 from keras_lap.callbacks import MultiplierUpdate
+from keras_lap.running_costs import RunningCost
 from keras_lap.training import LeastActionModel, Measures
 from keras_lap.tuning import space
 
@@ -36,14 +37,15 @@ class UnworkableTrialError(keras_tuner.errors.FailedTrialError, ValueError):
 
 
 class LeastActionHyperModel(keras_tuner.HyperModel):
-    """Searches τ and p, and λ_0 and s if asked, for any network.
+    """Searches τ and p, λ_0 and s, weights of running costs and the horizon.
 
     Goes into every tuner of KerasTuner, with any objective. Each trial trains a
     `keras_lap.LeastActionModel` around the network that `build` returns, compiled as
     that was (or by the tuner's `loss`, `optimizer` and `metrics`), with a
     `keras_lap.callbacks.MultiplierUpdate` of the trial's τ and s. The hyperparameters
-    are called `tau`, `p`, `initial_multiplier` and `every`. λ is saved with the
-    weights: `get_best_models` and Hyperband's longer trials have it back.
+    are called `tau`, `p`, `initial_multiplier`, `every` and `horizon`, and a weight as
+    its cost is in the logs, e.g. `path_loss`. λ is saved with the weights:
+    `get_best_models` and Hyperband's longer trials have it back.
 
     Each is given as one of
 
@@ -63,7 +65,8 @@ class LeastActionHyperModel(keras_tuner.HyperModel):
             `keras_tuner.HyperModel` whose `build` is such a function and whose `fit`
             is then used.
         tau: τ, at least 0. Defaults to `(0, 0.01, 10.0)`.
-        p: Exponent of the energy, above 1. Defaults to `(1.2, 3.0)`.
+        p: Exponent of the energy, above 1; None, with `tau=None`, for no energy.
+            Defaults to `(1.2, 3.0)`.
         initial_multiplier: λ_0 > 0, or `"auto"` for all trials. Defaults to `None`:
             that of `LeastActionModel`.
         every: s, at least 1. Defaults to `None`: that of `MultiplierUpdate`.
@@ -71,9 +74,17 @@ class LeastActionHyperModel(keras_tuner.HyperModel):
             `search`.
         blocks: Which blocks count; see `keras_lap.find_residual_blocks`.
         include_projections: See `keras_lap.LeastActionModel`.
+        running_costs: See there. Defaults to none.
+        weights: Weights of running costs by their names, e.g.
+            `{"path_loss": (0.01, 1.0)}`, which take the place of their own. Defaults
+            to none.
+        horizon: The time T that the blocks share, above 0. `build(hp)` may read it as
+            `hp.get("horizon")`, to give a network the same. Defaults to None, not
+            given.
 
     Raises:
-        ValueError: If a range is empty or has values that cannot be used. The tuner's
+        ValueError: If a range is empty or has values that cannot be used, or a weight
+            belongs to no cost. The tuner's
             constructor raises it if the network has no residual block, or uses one of
             the names above for a hyperparameter of its own.
         TypeError: If an argument has a wrong type, or, when a tuner is constructed,
@@ -99,12 +110,27 @@ class LeastActionHyperModel(keras_tuner.HyperModel):
         *,
         blocks: Selection = "auto",
         include_projections: bool = False,
+        running_costs: Sequence[RunningCost] = (),
+        weights: Mapping[str, Any] | None = None,
+        horizon: Any = None,
     ):
         super().__init__()
         self._network = _as_hypermodel(build)
-        self.dimensions = [space.tau(tau), space.p(p)]
-        asked = (space.initial_multiplier, initial_multiplier), (space.every, every)
+        self._raises = p is not None
+        _check_energy(
+            p, {"tau": tau, "initial_multiplier": initial_multiplier, "every": every}
+        )
+        self.dimensions = [space.tau(tau), space.p(p)] if self._raises else []
+        asked = (
+            (space.initial_multiplier, initial_multiplier),
+            (space.every, every),
+            (space.horizon, horizon),
+        )
         self.dimensions += [read(each) for read, each in asked if each is not None]
+        self._costs = tuple(running_costs)
+        weights = dict(weights or {})
+        _check_weights(self._costs, weights)
+        self.dimensions += [space.weight(*each) for each in weights.items()]
         self._callbacks = list(callbacks or [])
         _check_callbacks(self._callbacks)
         self._options: dict[str, Any] = {
@@ -119,6 +145,9 @@ class LeastActionHyperModel(keras_tuner.HyperModel):
 
     def build(self, hp: Any) -> LeastActionModel:
         """Builds the network and wraps it, compiled as it was."""
+        for each in self.dimensions:
+            if each.name == "horizon":  # for the network to read
+                each.declare(hp)
         before = {known.name for known in hp.space}
         network = self._network.build(hp)
         added = {known.name for known in hp.space} - before
@@ -136,9 +165,12 @@ class LeastActionHyperModel(keras_tuner.HyperModel):
             accepted = "return the bare network, which is wrapped here"
             advice = "Return what you wrapped in it."
             raise refusal("build(hp)", accepted, network, advice, FatalTypeError)
-        options = self._options | _chosen(values, "initial_multiplier")
+        options = self._options | _chosen(values, "initial_multiplier", "horizon")
+        costs = [_weighed(cost, values) for cost in self._costs]
         try:
-            model = LeastActionModel(network, energy=values["p"], **options)
+            model = LeastActionModel(
+                network, energy=values.get("p"), running_costs=costs, **options
+            )
         except (ValueError, TypeError) as error:
             raise UnworkableTrialError(
                 f"Least action cannot train this with {_text(values)}: {error}"
@@ -160,11 +192,12 @@ class LeastActionHyperModel(keras_tuner.HyperModel):
         names, directory = _of_trial(callbacks)
         self._warn_if_incomparable(names)
         values = {each.name: hp.get(each.name) for each in self.dimensions}
-        update = MultiplierUpdate(**_chosen(values, "tau", "every"))
         # First, so that weights of a failed trial are not saved.
         guard = _FiniteGuard((*_LOSSES, *names), _text(values), directory)
         own = copy.deepcopy(self._callbacks)
-        kwargs["callbacks"] = [guard, update, *own, *callbacks]
+        if self._raises:
+            own.insert(0, MultiplierUpdate(**_chosen(values, "tau", "every")))
+        kwargs["callbacks"] = [guard, *own, *callbacks]
         return self._network.fit(hp, model, *args, **kwargs)
 
     def _warn_if_incomparable(self, names: Iterable[str]) -> None:
@@ -173,7 +206,8 @@ class LeastActionHyperModel(keras_tuner.HyperModel):
             self._warned = True
             warnings.warn(
                 f"The objective {found[0]!r} is not comparable between trials: the "
-                "transport cost C changes with p, and the training loss contains C/λ. "
+                "transport cost C changes with p, and the training loss contains C/λ "
+                "and running costs by their weights. "
                 "Use 'val_loss', which is the bare network's, or a metric such as "
                 "'val_accuracy'.",
                 stacklevel=2,
@@ -195,13 +229,12 @@ class _FiniteGuard(keras.callbacks.Callback):
         bad = [f"{k} = {v}" for k, v in found.items() if not math.isfinite(v)]
         if not bad:
             return
-        reason = (
-            f"{', '.join(bad)} after epoch {epoch + 1} with {self._values} and λ = "
-            f"{float(self.model.multiplier):g}."
-        )
+        reason = f"{', '.join(bad)} after epoch {epoch + 1} with {self._values}"
+        if self.model.energy is not None:
+            reason += f" and λ = {float(self.model.multiplier):g}"
         if self._directory is not None:
-            (self._directory / REASON_FILE).write_text(reason, encoding="utf-8")
-        raise UnworkableTrialError(reason)
+            (self._directory / REASON_FILE).write_text(f"{reason}.", encoding="utf-8")
+        raise UnworkableTrialError(f"{reason}.")
 
 
 class _Function(keras_tuner.HyperModel):
@@ -223,6 +256,36 @@ def _as_hypermodel(build: Any) -> keras_tuner.HyperModel:
     accepted = "be a function build(hp) that returns a keras.Model, or a HyperModel"
     advice = "Pass the function itself, not the network."
     raise refusal("build", accepted, build, advice, TypeError)
+
+
+def _check_energy(p: Any, of_the_multiplier: Mapping[str, Any]) -> None:
+    given = [name for name, value in of_the_multiplier.items() if value is not None]
+    if p is None and given:
+        raise ValueError(
+            "Without an energy there is no λ to raise. Received: p=None with "
+            f"{' and '.join(given)}. Pass tau=None too and leave the others out, or "
+            "give p."
+        )
+
+
+def _check_weights(costs: Iterable[Any], weights: Mapping[str, Any]) -> None:
+    names = [cost.name for cost in costs if isinstance(cost, RunningCost)]
+    for name in weights:
+        if name not in names:
+            accepted = (
+                f"be named as the running costs are: {', '.join(names) or 'none'}"
+            )
+            advice = "Pass running_costs=[...] with a cost for every weight."
+            raise refusal("weights", accepted, name, advice)
+
+
+def _weighed(cost: RunningCost, values: Mapping[str, Any]) -> RunningCost:
+    """The cost with the weight of a trial, if that is searched."""
+    if not isinstance(cost, RunningCost) or cost.name not in values:
+        return cost  # the model refuses what is no cost
+    weighed = copy.copy(cost)
+    weighed.weight = values[cost.name]
+    return weighed
 
 
 def _compile_like(network: keras.Model, model: LeastActionModel) -> None:

@@ -1,4 +1,4 @@
-"""What is searched: fixed values, choices and ranges of τ, p, λ_0 and s."""
+"""What is searched: fixed values, choices and ranges of hyperparameters."""
 
 from __future__ import annotations
 
@@ -82,6 +82,24 @@ def every(wanted: Any) -> Dimension:
     """The dimension of s: whole numbers of at least 1, logarithmic."""
     check = partial(whole_number, minimum=1, advice="It counts optimizer steps.")
     return _dimension("every", wanted, check, log=True)
+
+
+def weight(name: str, wanted: Any) -> Dimension:
+    """The dimension of a running cost's weight: at least 0; ranges are logarithmic.
+
+    Args:
+        name: Of the cost.
+        wanted: What the user passed.
+    """
+    advice = "Use 0 to log a cost without training by it; a range starts above 0."
+    bound = "> 0" if isinstance(wanted, tuple) else ">= 0"
+    check = partial(finite_number, bound=bound, advice=advice)
+    return _dimension(name, wanted, check, log=True)
+
+
+def horizon(wanted: Any) -> Dimension:
+    """The dimension of the time T of all blocks: above 0, logarithmic."""
+    return _dimension("horizon", wanted, _above(0, "It is a time."), log=True)
 
 
 def _dimension(name: str, wanted: Any, check: Check, log: bool = False) -> Dimension:

@@ -27,20 +27,21 @@ TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 # What the processes of each backend train, by the devices or processes they have.
 RUNS = {
     "jax": {
-        1: "one:usual one:batch-norm one:two-at-once one:automatic one:within",
+        1: "one:usual one:batch-norm one:two-at-once one:automatic one:within "
+        "one:costs",
         2: "data:usual data:batch-norm data:two-at-once model:usual data:automatic "
-        "data:within",
+        "data:within data:costs",
         8: "data:usual model:usual",
     },
     "tensorflow": {
-        1: "one:usual one:batch-norm one:uneven one:automatic one:within",
+        1: "one:usual one:batch-norm one:uneven one:automatic one:within one:costs",
         2: "mirrored:usual mirrored:batch-norm mirrored:uneven mirrored:spoilt "
-        "mirrored:automatic mirrored:within",
+        "mirrored:automatic mirrored:within mirrored:costs",
     },
     "torch": {
-        1: "one:usual one:one-fit one:uneven one:within",
+        1: "one:usual one:one-fit one:uneven one:within one:costs",
         2: "processes:usual processes:one-fit processes:uneven processes:spoilt "
-        "processes:within",
+        "processes:within processes:costs",
     },
 }
 
@@ -117,6 +118,7 @@ def check_equal(one, several, copies, weights=True):
         pytest.param("data", "two-at-once", 2, marks=TWO_AT_ONCE),
         pytest.param("data", "automatic", 2, marks=DATA),
         pytest.param("data", "within", 2, marks=DATA),
+        pytest.param("data", "costs", 2, marks=DATA),
     ],
 )
 def test_jax(train, way, case, devices):
@@ -127,7 +129,9 @@ def test_jax(train, way, case, devices):
 
 @only("tensorflow")
 @pytest.mark.way("`tf.distribute.MirroredStrategy`")
-@pytest.mark.parametrize("case", ["usual", "batch-norm", "automatic", "within"])
+@pytest.mark.parametrize(
+    "case", ["usual", "batch-norm", "automatic", "within", "costs"]
+)
 def test_tensorflow(train, case):
     several = load(train(2), f"mirrored-{case}")
     check_equal(load(train(1), f"one-{case}"), several, copies=2)
@@ -136,7 +140,7 @@ def test_tensorflow(train, case):
 
 @joins_processes
 @DATA
-@pytest.mark.parametrize("case", ["usual", "one-fit", "within"])
+@pytest.mark.parametrize("case", ["usual", "one-fit", "within", "costs"])
 def test_torch(train, case):
     several = load(train(2), f"processes-{case}")
     check_equal(load(train(1), f"one-{case}"), several, copies=2)

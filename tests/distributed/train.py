@@ -38,6 +38,7 @@ class Case:
     spoilt_sample: bool = False
     automatic: bool = False
     within: bool = False
+    costs: bool = False
 
 
 CASES = {
@@ -52,6 +53,7 @@ CASES = {
     # λ_0 is chosen, statistics are gathered, and both lie before the losses are read.
     "automatic": Case(batch_norm=True, automatic=True),
     "within": Case(within=True),
+    "costs": Case(costs=True),
 }
 
 
@@ -179,7 +181,19 @@ def build_model(case, rng):
             kernel = scale * rng.normal(size=variable.shape) / np.sqrt(WIDTH)
             variable.assign(kernel)
     first = "auto" if case.automatic else 2.0
-    model = keras_lap.LeastActionModel(network, energy=3.0, initial_multiplier=first)
+    model = keras_lap.LeastActionModel(
+        network,
+        energy=3.0,
+        initial_multiplier=first,
+        running_costs=[
+            keras_lap.running_costs.PathLoss(0.3),
+            keras_lap.running_costs.ControlCost(0.1),
+            keras_lap.running_costs.TrackingCost(0.1, rng.normal(size=(4, WIDTH))),
+        ]
+        if case.costs
+        else (),
+        horizon=2.0,
+    )
     trained = network if case.plain else Outer(model) if case.within else model
     trained.compile(
         keras.optimizers.SGD(rate, momentum=0.9),
