@@ -7,5 +7,6 @@ work.
 """
 
 from keras_lap.depth.cutting import exits, prune
+from keras_lap.depth.early_exit import EarlyExit, early_exit
 
-__all__ = ["exits", "prune"]
+__all__ = ["EarlyExit", "early_exit", "exits", "prune"]
