@@ -1,9 +1,8 @@
 """How deep a network has to be: its outputs after fewer blocks, and cutting it there.
 
-In go a network and how many blocks are kept, or which; out come plain Keras models over
-the network's own layers. A network can be cut where its blocks lie in the graph of a
-model, nested ones included; training with `running_costs.PathLoss` makes every cut
-work.
+In go a network and how many blocks are kept, or which, or how sure it has to be; out
+come Keras models over the network's own layers. Training with
+`running_costs.PathLoss` makes every cut work.
 """
 
 from keras_lap.depth.cutting import exits, prune

@@ -40,10 +40,12 @@ def without(report: BlockReport, skipped: Collection[int], name: str) -> keras.M
     require_blocks(report, "that could be left out")
     script = Script()
     ends = [states_of(report.root, found, script) for found in report.found]
+    checked: set[Call] = set()
     for found, (_, _, path) in zip(report.found, ends, strict=True):
-        for around in (report.root, *path):
+        for around in {report.root, *path} - checked:
             if reason := script.why_not_trained(around):
                 raise refused(found, around, reason)
+            checked.add(around)
     left_out = [ends[index] for index in skipped]
     return _rebuilt(report.root, script, left_out, 0, name)
 
