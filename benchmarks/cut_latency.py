@@ -114,7 +114,7 @@ def stopped(
     # Exit 0 of those blocks that count, which are the later ones.
     quick = early_exit(net, 0.0, blocks=names[kept:])
     never = early_exit(net, 1.0)
-    things = {
+    things: dict[str, Callable[[], Any]] = {
         "full": timed(net, x),
         "batch": timed(quick, x),
         "all": timed(never, x),

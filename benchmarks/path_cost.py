@@ -139,10 +139,10 @@ def measure(
     if keras.backend.backend() == "jax":
         counted = {name: counts(model, data) for name, model in made.items()}
         for what in ("gigaflops", "temporary_mib"):
-            row = {name: each[what] for name, each in counted.items()}
-            more = row["path_loss"] / row["plain"]
-            row = {"network": head, "count": what.replace("_", " "), **row}
-            rows.append({"part": "XLA", **row, "path loss over plain": round(more, 4)})
+            found = {name: each[what] for name, each in counted.items()}
+            over_plain = round(found["path_loss"] / found["plain"], 4)
+            row = {"part": "XLA", "network": head, "count": what.replace("_", " ")}
+            rows.append({**row, **found, "path loss over plain": over_plain})
     return rows
 
 
@@ -166,7 +166,8 @@ def counts(model: keras.Model, data: dict[str, Any]) -> dict[str, float]:
         return gradient(*own, x, y, None, training=True, optimizer_variables=optimizer)
 
     compiled = jax.jit(step).lower(*values).compile()
-    cost, memory = compiled.cost_analysis(), compiled.memory_analysis()
+    cost: Any = compiled.cost_analysis()
+    memory: Any = compiled.memory_analysis()
     cost = cost[0] if isinstance(cost, list) else cost
     return {
         "gigaflops": round(cost["flops"] / 1e9, 4),
