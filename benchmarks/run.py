@@ -30,6 +30,8 @@ NAMES = (
     "growth",
     "evaluation",
     "devices",
+    "path_cost",
+    "cut_latency",
 )
 _PLACE = r"(?<=<!-- {} -->\n).*?(?=<!-- end -->)"
 

@@ -5,6 +5,7 @@ where each was found, and what was left out and why. Used by all that record, tr
 measure, cut or draw blocks; `Call`, `Graph`, `Tensor` and `View` are for recorders.
 """
 
+from keras_lap.blocks.again import NotAgain, Script
 from keras_lap.blocks.find import find_residual_blocks
 from keras_lap.blocks.graph import (
     ACTIVATION,
@@ -48,7 +49,9 @@ __all__ = [
     "Call",
     "FoundBlock",
     "Graph",
+    "NotAgain",
     "ResidualBlock",
+    "Script",
     "Selection",
     "Skipped",
     "Tensor",

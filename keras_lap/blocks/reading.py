@@ -22,7 +22,13 @@ from keras_lap.blocks.graph import (
 )
 from keras_lap.blocks.operations import has_graph, roles_of
 from keras_lap.blocks.sizes import LENGTHS, Sizes, Unknown, measure
-from keras_lap.blocks.tracing import Traced, layers_below, trace_call, trace_model
+from keras_lap.blocks.tracing import (
+    Arguments,
+    Traced,
+    layers_below,
+    trace_call,
+    trace_model,
+)
 from keras_lap.blocks.trial import values_used
 
 _STRUCTURE = "its call returned another structure than before"
@@ -46,7 +52,7 @@ def read(model: keras.Model, declared: bool = False) -> Call:
         its `inside`. It is no step of the paths and names within.
     """
     root = Call(model, model.name, roles_of(model))
-    traced = _trace_root(model)
+    traced, root.arguments = _trace_root(model)
     root.inside, root.closed = traced.graph, traced.reason
     if traced.graph is None:
         root.parts = tuple(_parts(model, ()))
@@ -56,18 +62,18 @@ def read(model: keras.Model, declared: bool = False) -> Call:
     return root
 
 
-def _trace_root(model: keras.Model) -> Traced:
-    """The graph of a model: its own, or what its `call` does."""
+def _trace_root(model: keras.Model) -> tuple[Traced, Arguments | None]:
+    """The graph of a model: its own, or what its `call` does, and the arguments."""
     if has_graph(model):
-        return Traced(trace_model(model, ()))
-    traced = Traced(None, _NO_SHAPE)
+        return Traced(trace_model(model, ())), None
+    traced, arguments = Traced(None, _NO_SHAPE), None
     for dtype in (keras.config.floatx(), "int32"):
         arguments = _build_arguments(model, dtype)
         if arguments is not None:
             traced = trace_call(model, arguments, ())
         if traced.graph is not None:
             break
-    return traced
+    return traced, Arguments(*arguments) if arguments else None
 
 
 def handed_on_arguments(layer: Any) -> Collection[str]:
@@ -150,7 +156,7 @@ def _look_into(
     if best.graph is not None:
         _look_inside(best.graph, best.unknown, declared)
     closed = _closed(call, best)
-    arguments = _arguments(call)
+    arguments = given_arguments(call)
     open_ended = any(None in tensor.symbol.shape[1:] for tensor in call.inputs)
     for length in _lengths(closed) if open_ended else ():
         path, size = (*call.path, call), Sizes(length=length)
@@ -196,9 +202,15 @@ def _try_closed(graph: Graph) -> None:
             _try_closed(call.inside)
 
 
-def _arguments(call: Call) -> tuple[tuple, dict]:
-    """What a layer is called with, but for what a model hands on in its place."""
-    args, kwargs = call.arguments.args, call.arguments.kwargs
+def given_arguments(call: Call, arguments: Any = None) -> tuple[tuple, dict]:
+    """What a layer is called with, but for what a model hands on in its place.
+
+    Args:
+        call: The call.
+        arguments: Other arguments of it. Defaults to None, its own.
+    """
+    arguments = arguments or call.arguments
+    args, kwargs = arguments.args, arguments.kwargs
     if call.in_call:
         return args, kwargs
     handed_on = handed_on_arguments(call.operation)
@@ -211,7 +223,7 @@ def _trace(graph: Graph, call: Call, unknown: Unknown, sizes: list[Sizes]) -> Tr
     steps = trace_steps(call, path, unknown)
     if steps is not None:
         return _fitting(call, steps)
-    arguments = _arguments(call)
+    arguments = given_arguments(call)
     first = _fitting(call, trace_call(call.operation, arguments, path, unknown))
     if first.graph is not None:
         return first

@@ -33,8 +33,10 @@ def exits(net: keras.Model, blocks: Selection = "auto") -> keras.Model:
         of the network; the last is the network's own.
 
     Raises:
-        ValueError: If there is no block, or one lies in the `call` of a layer or model,
-            where it cannot be left out; and as `keras_lap.find_residual_blocks`.
+        ValueError: If there is no block, or one lies in the `call` of a layer or model
+            that cannot be made again: one that does not run on batches of unknown
+            size, or computes behind the block with weights or functions of its own;
+            and as `keras_lap.find_residual_blocks`.
         TypeError: As `keras_lap.find_residual_blocks`.
 
     Examples:
@@ -57,11 +59,14 @@ def prune(
 
     Returns:
         A Functional model over the same layers, plain Keras and not compiled; models
-        nested in it that held a block which is gone are new ones. It shares its weights
-        with the network: train or save it, and load that, for a copy of its own.
+        nested in it that held a block which is gone are new ones, as is a Functional
+        model in the place of a layer or model whose `call` held one. It shares its
+        weights with the network: train or save it, and load that, for a copy of its
+        own.
 
     Raises:
-        ValueError: If `keep` is none of these; and as `exits`.
+        ValueError: If `keep` is none of these, or the `call` around a block calls
+            something else in training; and as `exits`.
         TypeError: As `exits`.
 
     Examples:

@@ -8,10 +8,12 @@ training, which prices it, and by transport, which measures it.
 
 from keras_lap.trajectory.batching import batches
 from keras_lap.trajectory.exits import leaving_no_trace
-from keras_lap.trajectory.fewer_blocks import all_exits, without
+from keras_lap.trajectory.fewer_blocks import all_exits, output_structure, without
+from keras_lap.trajectory.made_again import Rows
 from keras_lap.trajectory.masks import fits
 from keras_lap.trajectory.plan import WANTED, at_least_float32
 from keras_lap.trajectory.recorder import DisplacementRecorder, Recorder, Trajectory
+from keras_lap.trajectory.segments import Segments
 from keras_lap.trajectory.statistics import (
     batch_statistics,
     has_moving_statistics,
@@ -23,6 +25,8 @@ __all__ = [
     "WANTED",
     "DisplacementRecorder",
     "Recorder",
+    "Rows",
+    "Segments",
     "Trajectory",
     "all_exits",
     "at_least_float32",
@@ -31,6 +35,7 @@ __all__ = [
     "fits",
     "has_moving_statistics",
     "leaving_no_trace",
+    "output_structure",
     "recalibrate",
     "recalibrated",
     "without",

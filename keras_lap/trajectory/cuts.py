@@ -1,39 +1,56 @@
 """Where a network can be cut: which tensors are one and the same without a block.
 
-A block is left out by ``x_{k+1} := x_k``, an activation of the sum included. That takes
-the graph of a model, in which the calls after the block can be made again; the `call`
-of a layer runs as a whole.
+A block is left out by ``x_{k+1} := x_k``, an activation of the sum included. The calls
+after it have to be made again: in the graph of a model they can be, and in that of the
+`call` of a layer where it runs on batches of any size and computes nothing with weights
+of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 
-from keras_lap.blocks import MODEL, BlockReport, Call, FoundBlock, Graph, Tensor
+from keras_lap.blocks import (
+    BlockReport,
+    Call,
+    FoundBlock,
+    Graph,
+    NotAgain,
+    Script,
+    Tensor,
+)
+
+ADVICE = (
+    "Name the layer around it by blocks=[...] where that layer keeps the shape of its "
+    "input, leave the block out by blocks=[...], or write what calls it with the "
+    "Functional API: keras.Model(inputs, outputs)."
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Cuts:
-    """The graph of a network, opened where blocks lie in models nested in it.
+    """The graph of a network, opened where blocks lie in models and layers within it.
 
     Attributes:
+        script: What its calls are made with again.
         calls: Every call, each after those that it takes its inputs from.
         outputs: What the network returns.
         states: Of each block the tensors that are its states before and after.
-        same: Tensors at the border of a model that was opened, and what they are.
+        same: Tensors at the border of a call that was opened, and what they are.
     """
 
+    script: Script
     calls: tuple[Call, ...]
     outputs: tuple[Tensor, ...]
     states: tuple[tuple[Tensor, Tensor], ...]
     same: dict[Tensor, Tensor]
 
     def one(self, tensor: Tensor) -> Tensor:
-        """The tensor itself, where a tensor is that of a model which was opened."""
+        """The tensor itself, where a tensor is that of a call which was opened."""
         while tensor in self.same:
             tensor = self.same[tensor]
         return tensor
@@ -69,15 +86,16 @@ def find_cuts(report: BlockReport) -> Cuts:
     Raises:
         ValueError: If a block lies where it cannot be left out.
     """
-    ends = [states_of(report.root, found) for found in report.found]
+    script = Script()
+    ends = [states_of(report.root, found, script) for found in report.found]
     opened = {call for _, _, path in ends for call in path}
     same: dict[Tensor, Tensor] = {}
     root = report.root.inside
     calls = tuple(_calls(root, opened, same)) if root is not None else ()
-    cuts = Cuts(calls, (), (), same)
+    cuts = Cuts(script, calls, (), (), same)
     outputs = tuple(cuts.one(tensor) for tensor in root.outputs) if root else ()
     states = tuple((cuts.one(x), cuts.one(y)) for x, y, _ in ends)
-    return Cuts(calls, outputs, states, same)
+    return Cuts(script, calls, outputs, states, same)
 
 
 def call_again(
@@ -93,26 +111,54 @@ def call_again(
 
     Returns:
         The values of its outputs.
+
+    Raises:
+        ValueError: If it takes weights of a layer whose `call` it lies in.
     """
     pairs = zip(call.inputs, cuts.inputs(call), strict=True)
-    inputs = {id(tensor.symbol): values[own] for tensor, own in pairs}
-    args, kwargs = call.arguments.fill_in(inputs)
-    return keras.tree.flatten(operation(*args, **kwargs))
+    inputs = {tensor: values[own] for tensor, own in pairs}
+    return keras.tree.flatten(call_of(cuts.script, call, inputs, operation))
 
 
-def states_of(root: Call, found: FoundBlock) -> tuple[Tensor, Tensor, tuple[Call, ...]]:
-    """The states of a block in the graph of a model, and the calls around it.
+def call_of(
+    script: Script, call: Call, inputs: Mapping[Tensor, Any], operation: Any
+) -> Any:
+    """Makes one call again; an error says what lies around it.
+
+    Args:
+        script: What it is called with.
+        call: What was called.
+        inputs: The values of its inputs.
+        operation: What to call in its place.
+
+    Raises:
+        ValueError: As `call_again`.
+    """
+    try:
+        return script.call(call, inputs, operation)
+    except NotAgain as error:
+        raise ValueError(
+            f"Blocks inside the call() of {call.path[-1].label!r} cannot be left out: "
+            f"{error}. {ADVICE}"
+        ) from None
+
+
+def states_of(
+    root: Call, found: FoundBlock, script: Script
+) -> tuple[Tensor, Tensor, tuple[Call, ...]]:
+    """The states of a block in the graph of a network, and the calls around it.
 
     Args:
         root: The network.
         found: The block.
+        script: Where what is around it is opened.
 
     Raises:
-        ValueError: If it lies in no such graph, so that it cannot be left out.
+        ValueError: If what is around it cannot be called again.
     """
     call, residual, path = found.call, found.residual, found.path
     if residual is None:
-        raise _refusal(found, path[-1] if path else root)
+        raise refused(found, path[-1] if path else root, "that is not looked into")
     before, after = residual.before, residual.after
     inside = call.inside
     if found.block.kind == "layer" and inside is not None and found.graph is inside:
@@ -120,9 +166,25 @@ def states_of(root: Call, found: FoundBlock) -> tuple[Tensor, Tensor, tuple[Call
         before = call.inputs[inside.inputs.index(before)]
         after = call.outputs[inside.outputs.index(after)]
     for around in (root, *path):
-        if MODEL not in around.roles:
-            raise _refusal(found, around)
+        reason = script.open(around)
+        if reason:
+            raise refused(found, around, reason)
     return before, after, path
+
+
+def refused(found: FoundBlock, around: Call, reason: str) -> ValueError:
+    """The error for a block that cannot be left out.
+
+    Args:
+        found: The block.
+        around: The call whose inside cannot be called again.
+        reason: Why.
+    """
+    kind = type(around.operation).__name__
+    return ValueError(
+        f"The block {found.block.name!r} cannot be left out: it lies inside the call() "
+        f"of {around.label!r} ({kind}), which runs as a whole: {reason}. {ADVICE}"
+    )
 
 
 def _calls(
@@ -132,18 +194,7 @@ def _calls(
         if call not in opened:
             yield call
             continue
-        assert call.inside is not None  # as of every model
+        assert call.inside is not None  # as of everything that was opened
         same.update(zip(call.inside.inputs, call.inputs, strict=True))
         yield from _calls(call.inside, opened, same)
         same.update(zip(call.outputs, call.inside.outputs, strict=True))
-
-
-def _refusal(found: FoundBlock, around: Call) -> ValueError:
-    kind = type(around.operation).__name__
-    return ValueError(
-        f"The block {found.block.name!r} cannot be left out: it lies inside the call() "
-        f"of {around.label!r} ({kind}), which runs as a whole. Name the layer around "
-        "it by blocks=[...] where that layer keeps the shape of its input, leave the "
-        "block out by blocks=[...], or write what calls it with the Functional API: "
-        "keras.Model(inputs, outputs)."
-    )

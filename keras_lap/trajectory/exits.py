@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
-from keras import ops
 
 from keras_lap._checks import refusal
 from keras_lap.blocks import (
@@ -31,9 +30,11 @@ from keras_lap.blocks import (
     Call,
     Tensor,
     every_call,
-    take_handed_on,
+    view,
+    why_hidden,
 )
-from keras_lap.trajectory.cuts import Cuts, call_again, find_cuts
+from keras_lap.trajectory.cuts import ADVICE, Cuts, call_again, find_cuts
+from keras_lap.trajectory.made_again import Again, HandlingMasks, Parts
 from keras_lap.trajectory.plan import Look
 
 # Functions of tensors that have nothing to do with other samples of the batch.
@@ -96,29 +97,32 @@ class Exits:
         found = rerun.outputs() if rerun else {}
         self._places = list(found)
         self._layer = None
-        self.looks: list[RecordedInput] = []
+        self.looks: Sequence[RecordedInput] = ()
         if rerun and found:
-            for tensor in rerun.recorded:
-                around = () if tensor.producer is None else tensor.producer.path
-                self.looks.append(RecordedInput(report.found[0], (tensor,), (), around))
+            self.looks = [_look(report, tensor) for tensor in rerun.recorded]
             inputs = list(rerun.recorded.values())
             model = HandlingMasks(inputs, list(found.values()), name="exits.rerun")
             self._layer = InInference(model, [output for _, output in found])
 
-    def with_exits(self, model: keras.Model) -> keras.Model:
-        """The model that records, with one more output for the exits.
+    def with_exits(self, tap: Any) -> Any:
+        """What records, with one more result for the exits.
 
         Args:
-            model: What `tap` returns; the last that it sees are `looks`.
+            tap: What `tap` returns; the last that it sees are `looks`. A model that is
+                a graph stays one.
         """
         if self._layer is None:
-            return model
-        result = model.output
+            return tap
+        if isinstance(tap, keras.Model):
+            return keras.Model(tap.input, self._and_exits(tap.output), name=tap.name)
+        return lambda *args, **kwargs: self._and_exits(tap(*args, **kwargs))
+
+    def _and_exits(self, result: dict[str, Any]) -> dict[str, Any]:
+        assert self._layer is not None  # as of exits that are not those of the network
         seen = result["seen"][-len(self.looks) :]
         outputs = keras.tree.flatten(result["outputs"])
         inputs = {"inputs": [calls[0][0] for calls in seen], "outputs": outputs}
-        result = {**result, "exits": self._layer(inputs)}
-        return keras.Model(model.input, result, name=model.name)
+        return {**result, "exits": self._layer(inputs)}
 
     def of(self, result: dict[str, Any]) -> list[Any]:
         """The exits 0 to K, each nested as the network's outputs; None if not wanted.
@@ -134,6 +138,29 @@ class Exits:
             own = [rerun.get((k, index), one) for index, one in enumerate(flat)]
             exits[k] = keras.tree.pack_sequence_as(outputs, own)
         return exits
+
+
+def _look(report: BlockReport, tensor: Tensor) -> RecordedInput:
+    """Where a tensor that the exits begin with is to be seen.
+
+    Raises:
+        ValueError: If it cannot be.
+    """
+    around = () if tensor.producer is None else tensor.producer.path
+    graph = around[-1].inside if around else report.root.inside
+    assert graph is not None  # as of what holds a tensor
+    made_of_nothing = tensor.producer is None and tensor not in graph.inputs
+    reason = "it is made of weights alone" if made_of_nothing else ""
+    reason = reason or why_hidden(graph, (tensor,))
+    if reason:
+        label = (around[-1] if around else report.root).label
+        raise ValueError(
+            f"A tensor between the blocks in the call() of {label!r}, of shape "
+            f"{tensor.shape}, cannot be seen while it runs ({reason}), so they cannot "
+            f"be left out. {ADVICE}"
+        )
+    views = (view(graph, tensor),) if graph.is_call else ()
+    return RecordedInput(report.found[0], (tensor,), views, around)
 
 
 class _Rerun:
@@ -211,7 +238,7 @@ class _Rerun:
         if first is not None:
             return self._values[tensor].at(first)
         if tensor not in self.recorded:
-            symbol = tensor.symbol
+            symbol = self._cuts.script.symbol(tensor)
             name = f"exits.input{len(self.recorded)}"
             self.recorded[tensor] = keras.Input(
                 batch_shape=symbol.shape, dtype=symbol.dtype, name=name
@@ -270,62 +297,6 @@ def _treats_samples_alone(call: Call) -> bool:
     if MODEL in call.roles:
         return all(map(_treats_samples_alone, every_call(call.inside)))
     return LAYER in call.roles or not _ALONE.isdisjoint(call.roles)
-
-
-class Parts(keras.layers.Layer):
-    """Splits the axis of the batch into equal parts, that of a mask too.
-
-    Args:
-        number: How many.
-    """
-
-    def __init__(self, number: int):
-        super().__init__(autocast=False)
-        self.number = number
-        self.supports_masking = True
-
-    def call(self, x: Any) -> list[Any]:
-        """The parts."""
-        return ops.split(x, self.number, axis=0)
-
-    def compute_mask(self, x: Any, previous_mask: Any) -> Any:
-        """The parts of the mask."""
-        return None if previous_mask is None else self.call(previous_mask)
-
-    def compute_output_spec(self, x: Any) -> list[keras.KerasTensor]:
-        """Parts of the batch, whose size is not known."""
-        return [keras.KerasTensor(x.shape, x.dtype) for _ in range(self.number)]
-
-
-class Again(keras.Operation):
-    """An operation under another name, which leaves no trace on it.
-
-    Layers of different models may have one name, and those of one model may not.
-
-    Args:
-        operation: The operation.
-        name: The other name.
-    """
-
-    def __init__(self, operation: keras.Operation, name: str):
-        super().__init__(name=name)
-        self.operation = operation
-        take_handed_on(self, operation)
-
-    def call(self, *args: Any, **kwargs: Any) -> Any:
-        """Calls it."""
-        return self.operation(*args, **kwargs)
-
-    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
-        """As it."""
-        return self.operation.compute_output_spec(*args, **kwargs)
-
-
-class HandlingMasks(keras.Model):
-    """A model that is a graph whose layers hand masks on, and warns of none."""
-
-    def compute_mask(self, inputs: Any, previous_mask: Any) -> None:
-        """Leaves the masks of its outputs to its layers."""
 
 
 class InInference(keras.layers.Layer):

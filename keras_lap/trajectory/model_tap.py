@@ -7,8 +7,9 @@ from typing import Any
 
 import keras
 
-from keras_lap.blocks import Call, Graph, Tensor
+from keras_lap.blocks import Call, Graph, Script, Tensor
 from keras_lap.trajectory.call_tap import CallTap
+from keras_lap.trajectory.cuts import call_of
 from keras_lap.trajectory.plan import Look, split
 
 Seen = list[list[list[Any]]]  # for each plan, of each call of it, the tensors
@@ -45,7 +46,8 @@ def tap(
     values: dict[Tensor, Any] = {}
     inner: dict[Look, Any] = {}
     if instead:
-        values, results = replay(graph, instead)
+        starts = {tensor: tensor.symbol for tensor in graph.inputs}
+        values, results = replay(graph, starts, instead)
         for call, seen in results.items():
             inner.update(zip(within[call], seen, strict=True))
         ends = [values[tensor] for tensor in graph.outputs]
@@ -63,25 +65,29 @@ def tap(
 
 def replay(
     graph: Graph,
+    starts: Mapping[Tensor, Any],
     instead: Mapping[Call, Any],
     same: Mapping[Tensor, Tensor] | None = None,
+    script: Script | None = None,
 ) -> tuple[dict[Tensor, Any], dict[Call, Seen]]:
-    """Calls the operations of a model again, some of them through their taps.
+    """Calls the operations of a graph again, some of them through their taps.
 
     Args:
-        graph: The graph of the model.
+        graph: The graph.
+        starts: The values of its inputs.
         instead: What to call in the place of some operations; see `tap`.
         same: Tensors that take the value of an earlier one. Defaults to none.
+        script: What to call the operations with. Defaults to None, what the graph of a
+            model called them with.
 
     Returns:
         The new value of every tensor, and what the taps have seen.
     """
-    values = {tensor: tensor.symbol for tensor in graph.inputs}
+    script = script or Script()
+    values = dict(starts)
     seen: dict[Call, Seen] = {}
     for call in graph.calls:
-        inputs = {id(tensor.symbol): values[tensor] for tensor in call.inputs}
-        args, kwargs = call.arguments.fill_in(inputs)
-        result = instead.get(call, call.operation)(*args, **kwargs)
+        result = call_of(script, call, values, instead.get(call, call.operation))
         if call in instead:
             result, seen[call] = result["outputs"], result["seen"]
         values.update(zip(call.outputs, keras.tree.flatten(result), strict=True))

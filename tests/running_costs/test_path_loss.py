@@ -325,6 +325,20 @@ class InCall(keras.Model):
         return x + self.block(x)
 
 
+def test_blocks_inside_the_call_of_a_network():
+    net = InCall()
+    x = RNG.normal(size=(5, 3)).astype("float32")
+    y = RNG.normal(size=(5, 4)).astype("float32")
+    first = as_numpy(net.stem(x)) if net(x) is not None else None
+    both = first + as_numpy(net.block(first))
+    expected = (np.mean((first - y) ** 2) + np.mean((both - y) ** 2)) / 2
+    model = keras_lap.LeastActionModel(net, None, running_costs=[PathLoss()])
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    history = model.fit(x, y, epochs=1, verbose=0).history
+    # One mean in float32.
+    assert history["path_loss"][0] == pytest.approx(expected, rel=1e-5)
+
+
 def test_refusals():
     for every in (0, -1, True, 1.5, "two"):
         with pytest.raises(ValueError, match="every must be a whole number"):
@@ -334,10 +348,6 @@ def test_refusals():
     plain = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     with pytest.raises(ValueError, match="has no residual block whose path"):
         keras_lap.LeastActionModel(plain, None, running_costs=[PathLoss()])
-    net = InCall()
-    net(np.zeros((1, 3), "float32"))
-    with pytest.raises(ValueError, match=r"cannot be left out.*'subclassed'"):
-        keras_lap.LeastActionModel(net, running_costs=[PathLoss()])
     path = Path(None, network(), y=0, sample_weight=None)
     with pytest.raises(ValueError, match=r"loss of this path is not known.*loss="):
         path.loss(0)

@@ -1,0 +1,82 @@
+"""What models of calls that are made again consist of beside the network's layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_lap.blocks import take_handed_on
+
+
+class Parts(keras.layers.Layer):
+    """Splits the axis of the batch into equal parts, that of a mask too.
+
+    Args:
+        number: How many.
+    """
+
+    def __init__(self, number: int):
+        super().__init__(autocast=False)
+        self.number = number
+        self.supports_masking = True
+
+    def call(self, x: Any) -> list[Any]:
+        """The parts."""
+        return ops.split(x, self.number, axis=0)
+
+    def compute_mask(self, x: Any, previous_mask: Any) -> Any:
+        """The parts of the mask."""
+        return None if previous_mask is None else self.call(previous_mask)
+
+    def compute_output_spec(self, x: Any) -> list[keras.KerasTensor]:
+        """Parts of the batch, whose size is not known."""
+        return [keras.KerasTensor(x.shape, x.dtype) for _ in range(self.number)]
+
+
+class Again(keras.Operation):
+    """An operation under another name, which leaves no trace on it.
+
+    Layers of different models may have one name, and those of one model may not.
+
+    Args:
+        operation: The operation.
+        name: The other name.
+    """
+
+    def __init__(self, operation: keras.Operation, name: str):
+        super().__init__(name=name)
+        self.operation = operation
+        take_handed_on(self, operation)
+
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls it."""
+        return self.operation(*args, **kwargs)
+
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        """As it."""
+        return self.operation.compute_output_spec(*args, **kwargs)
+
+
+class HandlingMasks(keras.Model):
+    """A model that is a graph whose layers hand masks on, and warns of none."""
+
+    def compute_mask(self, inputs: Any, previous_mask: Any) -> None:
+        """Leaves the masks of its outputs to its layers."""
+
+
+class Rows(keras.layers.Layer):
+    """Takes some samples of a batch, of its mask too."""
+
+    def __init__(self) -> None:
+        super().__init__(autocast=False)
+        self.supports_masking = True
+
+    def call(self, x: Any, rows: Any) -> Any:
+        """The samples of `x`, `(batch, ...)`, whose indices are `rows`."""
+        return ops.take(x, rows, axis=0)
+
+    def compute_mask(self, x: Any, previous_mask: Any) -> Any:
+        """Those of the mask are taken in `call` as well."""
+        return previous_mask
