@@ -1,7 +1,7 @@
 """Adds `studies/results/`, what the studies found, to the pages of the site.
 
-The results lie beside what made them, and are read there too. Their page is
-`results/README.md` of the site, and the files that it leads to lie beside it.
+The results lie beside what made them, and are read there too. Their pages are in
+`results/` of the site, and the files that they lead to lie beside them.
 """
 
 from __future__ import annotations
@@ -11,8 +11,11 @@ from typing import Any
 
 from mkdocs.structure.files import File, Files
 
-# A link that leads to a file of the repository, and the page that has it.
-_BENCHMARKS = ("](../../benchmarks/README.md)", "](../benchmarks.md)")
+# Links that lead to a file of the repository, and to the page that has it.
+_LINKS = {
+    "](../../benchmarks/README.md)": "](../benchmarks.md)",
+    "](../../docs/": "](../",
+}
 
 
 def on_files(files: Files, config: Any) -> Files:
@@ -29,5 +32,6 @@ def on_files(files: Files, config: Any) -> Files:
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
     """Leads to a page where the repository has a file."""
     if page.file.src_uri.startswith("results/"):
-        return markdown.replace(*_BENCHMARKS)
+        for file, place in _LINKS.items():
+            markdown = markdown.replace(file, place)
     return markdown
