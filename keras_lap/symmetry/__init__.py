@@ -1,0 +1,45 @@
+"""Which symmetry data obey, and how a network is to obey it as well.
+
+A `FiniteGroup` and its actions say what a symmetry is. `equivariance_report` says how
+far a model follows it, `law_test` which symmetries the data have; `FeatureAveraging`,
+`DataAugmentation`, `GroupAugmentation` and `FixedKernel` use one. They go around any
+Keras model; nothing here needs residual blocks.
+"""
+
+from keras_lap.symmetry.actions import (
+    Action,
+    Images,
+    Linear,
+    Trivial,
+    conjugation,
+    fixed_basis,
+    projector,
+)
+from keras_lap.symmetry.groups import (
+    FiniteGroup,
+    cyclic,
+    dihedral,
+    from_generators,
+    mirror,
+    rotations,
+    sign,
+    symmetric,
+)
+
+__all__ = [
+    "Action",
+    "FiniteGroup",
+    "Images",
+    "Linear",
+    "Trivial",
+    "conjugation",
+    "cyclic",
+    "dihedral",
+    "fixed_basis",
+    "from_generators",
+    "mirror",
+    "projector",
+    "rotations",
+    "sign",
+    "symmetric",
+]
