@@ -25,10 +25,16 @@ from keras_lap.symmetry.groups import (
     sign,
     symmetric,
 )
+from keras_lap.symmetry.layers import FixedKernel, GroupAugmentation
+from keras_lap.symmetry.wrappers import DataAugmentation, FeatureAveraging
 
 __all__ = [
     "Action",
+    "DataAugmentation",
+    "FeatureAveraging",
     "FiniteGroup",
+    "FixedKernel",
+    "GroupAugmentation",
     "Images",
     "Linear",
     "Trivial",
