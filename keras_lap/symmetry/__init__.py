@@ -25,25 +25,36 @@ from keras_lap.symmetry.groups import (
     sign,
     symmetric,
 )
+from keras_lap.symmetry.law import LawReport, law_test
 from keras_lap.symmetry.layers import FixedKernel, GroupAugmentation
+from keras_lap.symmetry.report import (
+    EquivarianceReport,
+    equivariance_report,
+    plot_equivariance,
+)
 from keras_lap.symmetry.wrappers import DataAugmentation, FeatureAveraging
 
 __all__ = [
     "Action",
     "DataAugmentation",
+    "EquivarianceReport",
     "FeatureAveraging",
     "FiniteGroup",
     "FixedKernel",
     "GroupAugmentation",
     "Images",
+    "LawReport",
     "Linear",
     "Trivial",
     "conjugation",
     "cyclic",
     "dihedral",
+    "equivariance_report",
     "fixed_basis",
     "from_generators",
+    "law_test",
     "mirror",
+    "plot_equivariance",
     "projector",
     "rotations",
     "sign",

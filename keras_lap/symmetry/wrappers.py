@@ -143,15 +143,13 @@ class FeatureAveraging(_Wrapper):
     def _undo(self, g: int) -> Callable[[Any], Any]:
         return lambda each: self._outputs.invert(g, each)
 
-    def export(self, filepath: Any, *args: Any, **kwargs: Any) -> None:
+    def export(self, *args: Any, **kwargs: Any) -> None:
         """As `keras.Model.export`, before it was called, too."""
         inputs = getattr(self.network, "input", None)
-        if inputs is not None and not args:
-            specs = _map(
-                lambda t: keras.InputSpec(dtype=t.dtype, shape=t.shape), inputs
-            )
-            kwargs.setdefault("input_signature", [specs])
-        super().export(filepath, *args, **kwargs)
+        if inputs is None:
+            super().export(*args, **kwargs)
+        else:
+            keras.Model(inputs, self(inputs)).export(*args, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, for saving."""

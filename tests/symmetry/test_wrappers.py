@@ -238,8 +238,10 @@ def test_exporting_before_it_was_called(make, tmp_path):
     tf = pytest.importorskip("tensorflow")
     model = make(convolutional(), rotations(4), "images", "images")
     model.export(tmp_path / "served", format="tf_saved_model", verbose=False)
-    served = tf.saved_model.load(str(tmp_path / "served")).serve(PIXELS)
-    np.testing.assert_allclose(served, model.predict(PIXELS, verbose=0), **CLOSE)
+    loaded = tf.saved_model.load(str(tmp_path / "served"))
+    np.testing.assert_allclose(
+        loaded.serve(PIXELS), model.predict(PIXELS, verbose=0), **CLOSE
+    )
 
 
 def test_mixed_precision():
