@@ -145,10 +145,12 @@ class FeatureAveraging(_Wrapper):
 
     def export(self, *args: Any, **kwargs: Any) -> None:
         """As `keras.Model.export`, before it was called, too."""
-        inputs = getattr(self.network, "input", None)
+        is_list = isinstance(self.network, keras.Sequential)  # of one tensor
+        inputs = getattr(self.network, "inputs" if is_list else "input", None)
         if inputs is None:
             super().export(*args, **kwargs)
         else:
+            inputs = inputs[0] if is_list else inputs
             keras.Model(inputs, self(inputs)).export(*args, **kwargs)
 
     def get_config(self) -> dict[str, Any]:

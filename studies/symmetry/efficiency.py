@@ -7,6 +7,7 @@ where it was stopped. ``--report`` rebuilds the table from the committed results
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import time
 from collections.abc import Callable
@@ -28,12 +29,12 @@ from keras_lap.symmetry import (
     symmetric,
 )
 from studies.engine import records
-from studies.engine.command_line import COMMITTED, FRESH
+from studies.engine.command_line import FRESH
 from studies.engine.environment import describe
 from studies.engine.statistics import ENOUGH_SEEDS, mean_interval
 from studies.engine.tables import Table
 
-NAME = "symmetry-efficiency"
+COMMITTED = Path(__file__).with_name("results")
 WAYS = ("averaged at test", "augmented", "augmented, averaged at test", "averaged")
 STEPS = 400
 _NOTE = (
@@ -112,21 +113,21 @@ def field(size: int, seed: int) -> tuple[Split, Split]:
     return (x[:size], y[:size]), (x[size:], y[size:])
 
 
-def _settings() -> tuple[Setting, ...]:
+def _presets() -> dict[str, tuple[Setting, ...]]:
+    """The few samples of each kind of data, and four times as many."""
     quarters = rotations(4), "images", "trivial", True
     odd, wrong = (sign(2), "vectors", "vectors"), (cyclic(2), "vectors", "vectors")
-    return (
-        Setting("digits turned by random quarters", 100, turned, *quarters),
-        Setting("digits turned by random quarters", 400, turned, *quarters),
-        Setting("digits as they are, wrong group", 100, upright, *quarters),
-        Setting("digits as they are, wrong group", 400, upright, *quarters),
-        Setting("set of 4 numbers", 50, sets, symmetric(4)),
-        Setting("set of 4 numbers", 200, sets, symmetric(4)),
-        Setting("odd field", 30, field, *odd),
-        Setting("odd field", 100, field, *odd),
-        Setting("odd field, wrong group", 30, field, *wrong),
-        Setting("odd field, wrong group", 100, field, *wrong),
+    few, many = (
+        (
+            Setting("digits turned by random quarters", digit_size, turned, *quarters),
+            Setting("digits as they are, wrong group", digit_size, upright, *quarters),
+            Setting("set of 4 numbers", set_size, sets, symmetric(4)),
+            Setting("odd field", field_size, field, *odd),
+            Setting("odd field, wrong group", field_size, field, *wrong),
+        )
+        for digit_size, set_size, field_size in ((100, 50, 30), (400, 200, 100))
     )
+    return {"small": few, "full": few + many}
 
 
 class Repeated(keras.utils.PyDataset):
@@ -235,19 +236,18 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--report", action="store_true", help="only make the table")
     parser.add_argument("--results", type=Path, help="folder of the results")
+    parser.add_argument("--preset", choices=sorted(_presets()), default="small")
     parser.add_argument("--seeds", type=int, default=10)
     options = parser.parse_args(arguments)
     folder = options.results or (COMMITTED if options.report else FRESH)
-    path, settings = folder / f"{NAME}.jsonl", _settings()
+    settings = _presets()[options.preset]
+    path = folder / f"efficiency-{options.preset}.jsonl"
     if not options.report:
         records.repair(path)
         done = {(each["setting"], each["seed"]) for each in records.read(path)}
-        # Seeds in the outer loop: what was stopped is paired and complete, too.
-        for seed in range(options.seeds):
-            for setting in settings:
-                label = f"{setting.label}, {setting.size}"
-                if (label, seed) in done:
-                    continue
+        for setting, seed in itertools.product(settings, range(options.seeds)):
+            label = f"{setting.label}, {setting.size}"
+            if (label, seed) not in done:
                 start = time.perf_counter()
                 record = {"setting": label, "seed": seed, "scores": run(setting, seed)}
                 seconds = time.perf_counter() - start

@@ -110,8 +110,9 @@ def test_training_through_the_average_of_an_equivariant_network_is_plain_trainin
     np.testing.assert_allclose(*results, **CLOSE)
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("reduction", ["sum_over_batch_size", "sum"])
+@pytest.mark.parametrize(
+    ("weighted", "reduction"), [(True, "sum_over_batch_size"), (False, "sum")]
+)
 def test_an_orbit_step_is_a_plain_step_on_the_orbit(weighted, reduction):
     group = dihedral(4)
     act = Images(group)
@@ -209,8 +210,14 @@ def test_several_inputs_outputs_and_named_losses():
     assert np.isfinite(float(logs["loss"]))
 
 
-@pytest.mark.parametrize("inputs", ["images", "action", "matrices"])
-@pytest.mark.parametrize("make", [FeatureAveraging, DataAugmentation])
+@pytest.mark.parametrize(
+    ("make", "inputs"),
+    [
+        (FeatureAveraging, "images"),
+        (DataAugmentation, "action"),
+        (FeatureAveraging, "matrices"),
+    ],
+)
 def test_saving(make, inputs, tmp_path):
     group = mirror()
     how = {"images": "images", "action": Images(group)}.get(inputs)
