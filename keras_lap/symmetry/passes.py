@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_lap._checks import refusal, whole_number
-from keras_lap.symmetry.actions import Action, Linear, Trivial
+from keras_lap.symmetry.actions import Action, Images, Linear, Trivial
 
 _map = keras.tree.map_structure
 
@@ -40,8 +40,9 @@ class Element:
         if isinstance(action, Linear):
             matrix = action.matrices[self.index]
             return "matrix", action.axis, (np.round(matrix, 9) + 0.0).tobytes()
-        matrix = action.group.elements[self.index]
-        return type(action).__name__, (np.round(matrix, 9) + 0.0).tobytes()
+        if isinstance(action, Images):
+            return "image", action.group.elements[self.index].tobytes()
+        return id(action), self.index  # an action of the user's own may do anything
 
 
 @dataclass(frozen=True)

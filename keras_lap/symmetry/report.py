@@ -123,6 +123,9 @@ def equivariance_report(
     """
     acts = action_of("inputs", inputs, group), action_of("outputs", outputs, group)
     whole_number("samples", samples, 1)
+    stats = None
+    if y is not None:
+        stats = require("scipy.stats", "SciPy", "plots", "The test of a symmetry")
     elements = [Element(*acts, g) for g in range(group.order)]
     seen = run(model, x, y, loss, elements, batch_size, verbose)
     return EquivarianceReport(
@@ -132,7 +135,7 @@ def equivariance_report(
         errors=seen.errors,
         relative_error=_relative(seen),
         agreement=seen.agreement,
-        **({} if seen.losses is None else _tests(seen.losses, samples, seed)),
+        **({} if seen.losses is None else _tests(stats, seen.losses, samples, seed)),
     )
 
 
@@ -160,9 +163,8 @@ def plot_equivariance(report: EquivarianceReport, ax: Any = None) -> Any:
     return axis
 
 
-def _tests(losses: np.ndarray, samples: int, seed: int) -> dict[str, Any]:
+def _tests(stats: Any, losses: np.ndarray, samples: int, seed: int) -> dict[str, Any]:
     """The fields of a report that need targets."""
-    stats = require("scipy.stats", "SciPy", "plots", "The test of a symmetry")
     differences = losses - losses[:, :1]
     change = differences.mean(0)
     deviation = differences.std(0, ddof=1) if len(losses) > 1 else change * np.nan

@@ -35,7 +35,7 @@ class _Wrapper(keras.Model):
         super().__init__(autocast=False, **kwargs)
         self.network = network
         self.group = group
-        self._inputs, self._outputs = acts
+        self._on_inputs, self._on_outputs = acts
         self._given = {"inputs": config_of(inputs), "outputs": config_of(outputs)}
         self.built = network.built
 
@@ -130,18 +130,18 @@ class FeatureAveraging(_Wrapper):
         """The average for a batch."""
         order = self.group.order
         if self.batched:
-            every = [_moved(self._inputs, g, x) for g in range(order)]
+            every = [_moved(self._on_inputs, g, x) for g in range(order)]
             returned = _split(self.network(_joined(every), training=training), order)
         else:
             returned = [
-                self.network(_moved(self._inputs, g, x), training=training)
+                self.network(_moved(self._on_inputs, g, x), training=training)
                 for g in range(order)
             ]
         back = [_map(self._undo(g), returned[g]) for g in range(order)]
         return _map(lambda *each: sum(each[1:], each[0]) / order, *back)
 
     def _undo(self, g: int) -> Callable[[Any], Any]:
-        return lambda each: self._outputs.invert(g, each)
+        return lambda each: self._on_outputs.invert(g, each)
 
     def export(self, *args: Any, **kwargs: Any) -> None:
         """As `keras.Model.export`, before it was called, too."""
@@ -233,12 +233,12 @@ class DataAugmentation(_Wrapper):
         others = range(1, self.group.order)
         if not training or self.elements == "random" or not others:
             return loss
-        inputs = [_moved(self._inputs, g, x) for g in others]
+        inputs = [_moved(self._on_inputs, g, x) for g in others]
         outputs = self.network(_joined(inputs), training=True)
         for g, moved, returned in zip(
             others, inputs, _split(outputs, len(others)), strict=True
         ):
-            target = _moved(self._outputs, g, y)
+            target = _moved(self._on_outputs, g, y)
             loss += super().compute_loss(
                 moved, target, returned, sample_weight, training=training
             )
@@ -262,7 +262,7 @@ class DataAugmentation(_Wrapper):
         """The batch, each sample transformed by an element of its own."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         index = draw(keras.tree.flatten(x)[0], self.group, self._random)
-        x, y = _moved(self._inputs, index, x), _moved(self._outputs, index, y)
+        x, y = _moved(self._on_inputs, index, x), _moved(self._on_outputs, index, y)
         return keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
 
     def export(self, *args: Any, **kwargs: Any) -> None:
