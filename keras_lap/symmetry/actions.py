@@ -48,7 +48,7 @@ class Action:
 
         Returns:
             An array of the same shape and type; whole numbers become floats where
-            matrices are not whole.
+            matrices are not whole, and where they have signs that the type has not.
 
         Raises:
             ValueError: If the group cannot act on that shape.
@@ -117,7 +117,11 @@ class Linear(Action):
         self.axis = int(axis)
         self._own = matrices is None
         self.matrices = group.elements if self._own else _checked(group, matrices)
-        self._whole = bool((self.matrices == np.round(self.matrices)).all())
+        # Orthogonal matrices of whole entries move coordinates, with signs. A product
+        # would be inexact: accelerators round the factors, floats large whole numbers.
+        self._moves = bool((self.matrices == np.round(self.matrices)).all())
+        self._places = np.abs(self.matrices).argmax(2).astype("int32")
+        self._signs = self.matrices.sum(2)
 
     @property
     def dimension(self) -> int:
@@ -129,7 +133,8 @@ class Linear(Action):
         x = _array(x)
         rank = len(x.shape)
         size = x.shape[self.axis] if -rank <= self.axis < rank else 0
-        if rank < 2 or size not in (None, self.dimension):
+        is_batch = rank > 0 and self.axis % rank == 0
+        if rank < 2 or is_batch or size not in (None, self.dimension):
             raise ValueError(
                 f"The group {self.group.name!r} acts on {self.dimension} coordinates "
                 f"along axis {self.axis}. Received: an array of shape "
@@ -138,15 +143,37 @@ class Linear(Action):
             )
         library = _library(x)
         moved = library.moveaxis(x, self.axis, -1)
+        change = self._move if self._moves else self._multiply
+        return library.moveaxis(change(index, moved), -1, self.axis)
+
+    def _move(self, index: Any, x: Any) -> Any:
+        """Exchanges coordinates of the last axis, with signs."""
+        library, ones = _library(x), (1,) * (len(x.shape) - 2)
         if is_whole(index):
-            moved = _times(moved, self.matrices[int(index)].T, self._whole)
+            x = library.take(x, self._places[int(index)], axis=-1)
+            signs = self._signs[int(index)]
         else:
-            matrices = library.swapaxes(_take(self.matrices, index, x), 1, 2)
-            ones = (1,) * (rank - 2)
-            shape = (-1, *ones, self.dimension, self.dimension)
-            matrices = library.reshape(matrices, shape)
-            moved = _times(moved[..., None, :], matrices, self._whole)[..., 0, :]
-        return library.moveaxis(moved, -1, self.axis)
+            shape = (-1, *ones, self.dimension)
+            places = library.reshape(_take(self._places, index, x, "int32"), shape)
+            x = library.take_along_axis(x, places, axis=-1)
+            signs = library.reshape(_take(self._signs, index, x), shape)
+        if (self._signs > 0).all():
+            return x
+        if _type(x) == "bool" or _type(x).startswith("uint"):  # has no signs
+            x = _cast(x, _float_type(x), x)
+        return x * _cast(signs, x.dtype, x)
+
+    def _multiply(self, index: Any, x: Any) -> Any:
+        """Multiplies the last axis by matrices, in floats."""
+        library, ones = _library(x), (1,) * (len(x.shape) - 2)
+        x = _cast(x, _float_type(x), x)
+        if is_whole(index):
+            return library.matmul(x, _cast(self.matrices[int(index)].T, x.dtype, x))
+        matrices = library.swapaxes(_take(self.matrices, index, x), 1, 2)
+        matrices = _cast(matrices, x.dtype, x)
+        shape = (-1, *ones, self.dimension, self.dimension)
+        product = library.matmul(x[..., None, :], library.reshape(matrices, shape))
+        return product[..., 0, :]
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, for saving."""
@@ -160,7 +187,8 @@ class Images(Action):
 
     The matrices of the group act on the plane, x to the right and y upwards:
     `rotations(4)` turns as ``np.rot90(images, k, (1, 2))`` does, `mirror()` exchanges
-    left and right. Quarter turns need images as high as they are wide.
+    left and right. Quarter turns need images as high as they are wide. The axes after
+    the batch are height and width, also where Keras has channels first: permute before.
 
     Args:
         group: A `FiniteGroup` of 2×2 matrices of entries 0 and ±1.
@@ -369,19 +397,17 @@ def _take(values: np.ndarray, index: Any, x: Any, dtype: str | None = None) -> A
     return ops.take(ops.convert_to_tensor(values, dtype), index, axis=0)
 
 
-def _times(x: Any, matrices: Any, whole: bool) -> Any:
-    """``x @ matrices`` in the type of x, if that can hold it."""
-    is_float = _is_float(x)
-    if isinstance(x, np.ndarray):
-        return x @ matrices.astype(x.dtype if is_float or whole else "float64")
-    dtype = _float_type(x)
-    product = ops.matmul(ops.cast(x, dtype), ops.cast(matrices, dtype))
-    return ops.cast(product, x.dtype) if whole and not is_float else product
+def _type(x: Any) -> str:
+    return str(keras.backend.standardize_dtype(x.dtype))
 
 
-def _is_float(x: Any) -> bool:
-    return "float" in keras.backend.standardize_dtype(x.dtype)
+def _cast(value: Any, dtype: Any, x: Any) -> Any:
+    """The value in that type, beside x."""
+    return value.astype(dtype) if isinstance(x, np.ndarray) else ops.cast(value, dtype)
 
 
 def _float_type(x: Any) -> Any:
-    return x.dtype if _is_float(x) else keras.config.floatx()
+    """The type of x if that is a float; otherwise one that holds whole numbers."""
+    if "float" in _type(x):
+        return x.dtype
+    return "float64" if isinstance(x, np.ndarray) else keras.config.floatx()

@@ -170,7 +170,13 @@ def _predict(model: Any, x: Any) -> np.ndarray:
 
 
 def _count(x: Any, y: Any) -> int:
-    sizes = {len(each) for each in keras.tree.flatten((x, y)) if each is not None}
+    arrays = [each for each in keras.tree.flatten((x, y)) if each is not None]
+    if not all(each.ndim for each in arrays):
+        raise ValueError(
+            "x and y must be arrays (samples, ...), or x a structure of such. Received: "
+            "single numbers among them. Pass lists of numbers as np.asarray(...)."
+        )
+    sizes = {len(each) for each in arrays}
     if len(sizes) == 1 and min(sizes) > 0:
         return sizes.pop()
     raise ValueError(
@@ -192,12 +198,19 @@ def _loss_of(model: Any, loss: Any) -> Any:
     compare = found.call if isinstance(found, keras.losses.Loss) else found
 
     def price(y: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+        if y.ndim == outputs.ndim - 1 and outputs.shape[-1] == 1:
+            y = y[..., None]  # as in fit; otherwise (n,) meets (n, 1) as (n, n)
         values = compare(ops.convert_to_tensor(y), ops.convert_to_tensor(outputs))
         each = np.asarray(ops.convert_to_numpy(values), "float64")
         if each.ndim == 0 or len(each) != len(outputs):
             raise ValueError(
                 "loss must return one value for each sample, (batch, ...). Received: "
                 f"{each.shape} for {len(outputs)} samples. Leave out the mean."
+            )
+        if not np.isfinite(each).all():
+            raise ValueError(
+                "The loss must be finite on every sample. Received: NaN or infinity. "
+                "Look for such values in x, y and what the model returns."
             )
         return each.reshape(len(each), -1).mean(1)
 

@@ -178,6 +178,6 @@ def _tests(stats: Any, losses: np.ndarray, samples: int, seed: int) -> dict[str,
 
 def _relative(seen: Pass) -> float:
     error = float(np.sqrt(np.mean(seen.errors**2)))
-    if seen.spread > 0:
+    if seen.spread != 0:  # NaN, too
         return error / seen.spread
     return 0.0 if error == 0 else math.inf

@@ -110,6 +110,28 @@ def test_types_are_kept(dtype):
     assert "float" in keras.backend.standardize_dtype(turned.dtype)
 
 
+def test_coordinates_are_moved_and_not_computed():
+    """Ids above 2²⁴, which float32 lacks, and infinity, which a product spreads."""
+    ids = np.array([[2**24 + 1, 7], [2**30 + 3, 5]], "int32")
+    wild = np.array([[np.inf, 1.0], [np.nan, 2.0]], "float32")
+    swap = Linear(cyclic(2))
+    for x in (ids, wild):
+        tensor = ops.convert_to_tensor(x)
+        for index in (1, ops.convert_to_tensor([1, 1])):
+            moved = numbers(swap.apply(index, tensor))
+            np.testing.assert_array_equal(moved, x[:, ::-1])
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "bool", "int32"])
+def test_signs_do_not_wrap(dtype):
+    x = np.array([[1, 0], [1, 1]], dtype)
+    minus, wanted = Linear(sign(2)), -x.astype("float64")
+    np.testing.assert_array_equal(minus.apply(1, x), wanted)
+    tensor = ops.convert_to_tensor(x)
+    for index in (1, ops.convert_to_tensor([1, 1])):
+        np.testing.assert_array_equal(numbers(minus.apply(index, tensor)), wanted)
+
+
 def test_symbols_have_a_shape():
     x = keras.KerasTensor((None, 4, 4, 1))
     assert Images(dihedral(4)).orbit(x).shape == (8, None, 4, 4, 1)
@@ -185,6 +207,7 @@ def test_what_inputs_and_outputs_mean():
         (lambda: Linear(cyclic(2), [[[1]], [[2]]]), ValueError, "orthogonal"),
         (lambda: Linear(cyclic(2)).apply(0, PIXELS[..., :1]), ValueError, "acts on 2"),
         (lambda: Linear(cyclic(2)).apply(0, np.ones(2)), ValueError, "batch"),
+        (lambda: Linear(cyclic(2), axis=-2).apply(1, np.eye(2)), ValueError, "batch"),
         (lambda: Images(rotations(3)), ValueError, "quarter turns"),
         (lambda: Images(cyclic(3)), ValueError, "2×2"),
         (lambda: Images(mirror()).apply(0, np.ones((2, 9))), ValueError, "height"),

@@ -106,6 +106,25 @@ def test_an_averaged_model_is_equivariant_and_has_no_power():
     assert report.agreement.min() > 0.95
 
 
+@pytest.mark.parametrize(
+    "loss", ["binary_crossentropy", lambda y, p: (p - keras.ops.cast(y, p.dtype)) ** 2]
+)
+def test_targets_without_the_last_axis_are_those_with_it(loss):
+    network, y = dense(1, "sigmoid"), RNG.integers(0, 2, 50)
+    model = keras.Sequential([network, layers.Activation("sigmoid")])
+    reports = [
+        equivariance_report(model, X, cyclic(3), y=each, loss=loss)
+        for each in (y, y[:, None])
+    ]
+    np.testing.assert_array_equal(*[each.loss_change for each in reports])
+
+
+@one_backend
+def test_outputs_that_are_no_numbers_have_no_error():
+    report = equivariance_report(lambda x: x * np.nan, X, cyclic(3))
+    assert np.isnan(report.relative_error)
+
+
 def test_images_and_segmentation():
     network = keras.Sequential(
         [keras.Input((4, 4, 1)), layers.Conv2D(2, 3, padding="same")]
@@ -247,6 +266,8 @@ def test_the_picture():
         ({"x": X[:0]}, ValueError, "at least one"),
         ({"model": lambda x: [x, x]}, ValueError, "one output"),
         ({"model": lambda x: np.ones(2)}, ValueError, "each sample"),
+        ({"x": X.tolist()}, ValueError, "np.asarray"),
+        ({"y": X * np.nan, "loss": "mse"}, ValueError, "finite"),
     ],
 )
 def test_bad_arguments_of_the_report(options, error, message):
