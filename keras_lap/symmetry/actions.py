@@ -14,6 +14,14 @@ import numpy as np
 from keras import ops
 
 from keras_lap._checks import is_whole, refusal
+from keras_lap.symmetry.arrays import (
+    as_array,
+    cast_beside,
+    float_type_of,
+    library_of,
+    take_for,
+    type_of,
+)
 from keras_lap.symmetry.groups import TOLERANCE, FiniteGroup, orthogonal
 
 _register = keras.saving.register_keras_serializable("keras_lap")
@@ -65,7 +73,7 @@ class Action:
     def orbit(self, x: Any) -> Any:
         """ρ_g x for all g, `(n, batch, ...)`."""
         images = [self.apply(index, x) for index in range(self.group.order)]
-        return _library(x).stack(images)
+        return library_of(x).stack(images)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, for saving."""
@@ -130,7 +138,7 @@ class Linear(Action):
 
     def apply(self, index: Any, x: Any) -> Any:
         """As `Action.apply`."""
-        x = _array(x)
+        x = as_array(x)
         rank = len(x.shape)
         size = x.shape[self.axis] if -rank <= self.axis < rank else 0
         is_batch = rank > 0 and self.axis % rank == 0
@@ -141,36 +149,38 @@ class Linear(Action):
                 f"{tuple(x.shape)}. The batch comes first; Linear(group, matrices, "
                 "axis) takes matrices for another size."
             )
-        library = _library(x)
+        library = library_of(x)
         moved = library.moveaxis(x, self.axis, -1)
         change = self._move if self._moves else self._multiply
         return library.moveaxis(change(index, moved), -1, self.axis)
 
     def _move(self, index: Any, x: Any) -> Any:
         """Exchanges coordinates of the last axis, with signs."""
-        library, ones = _library(x), (1,) * (len(x.shape) - 2)
+        library, ones = library_of(x), (1,) * (len(x.shape) - 2)
         if is_whole(index):
             x = library.take(x, self._places[int(index)], axis=-1)
             signs = self._signs[int(index)]
         else:
             shape = (-1, *ones, self.dimension)
-            places = library.reshape(_take(self._places, index, x, "int32"), shape)
+            places = library.reshape(take_for(self._places, index, x, "int32"), shape)
             x = library.take_along_axis(x, places, axis=-1)
-            signs = library.reshape(_take(self._signs, index, x), shape)
+            signs = library.reshape(take_for(self._signs, index, x), shape)
         if (self._signs > 0).all():
             return x
-        if _type(x) == "bool" or _type(x).startswith("uint"):  # has no signs
-            x = _cast(x, _float_type(x), x)
-        return x * _cast(signs, x.dtype, x)
+        if type_of(x) == "bool" or type_of(x).startswith("uint"):  # has no signs
+            x = cast_beside(x, float_type_of(x), x)
+        return x * cast_beside(signs, x.dtype, x)
 
     def _multiply(self, index: Any, x: Any) -> Any:
         """Multiplies the last axis by matrices, in floats."""
-        library, ones = _library(x), (1,) * (len(x.shape) - 2)
-        x = _cast(x, _float_type(x), x)
+        library, ones = library_of(x), (1,) * (len(x.shape) - 2)
+        x = cast_beside(x, float_type_of(x), x)
         if is_whole(index):
-            return library.matmul(x, _cast(self.matrices[int(index)].T, x.dtype, x))
-        matrices = library.swapaxes(_take(self.matrices, index, x), 1, 2)
-        matrices = _cast(matrices, x.dtype, x)
+            return library.matmul(
+                x, cast_beside(self.matrices[int(index)].T, x.dtype, x)
+            )
+        matrices = library.swapaxes(take_for(self.matrices, index, x), 1, 2)
+        matrices = cast_beside(matrices, x.dtype, x)
         shape = (-1, *ones, self.dimension, self.dimension)
         product = library.matmul(x[..., None, :], library.reshape(matrices, shape))
         return product[..., 0, :]
@@ -223,7 +233,7 @@ class Images(Action):
 
     def apply(self, index: Any, x: Any) -> Any:
         """As `Action.apply`; x has shape `(batch, height, width, ...)`."""
-        x = _array(x)
+        x = as_array(x)
         if len(x.shape) < 3:
             raise ValueError(
                 "Images have the shape (batch, height, width, ...). Received: "
@@ -237,7 +247,7 @@ class Images(Action):
                 f"images of {height}×{width}. Pad them, or take mirror() or "
                 "rotations(2)."
             )
-        library = _library(x)
+        library = library_of(x)
         moves: tuple[Callable[[Any], Any], ...] = (
             lambda each: library.swapaxes(each, 1, 2),
             lambda each: library.flip(each, 1),
@@ -247,7 +257,7 @@ class Images(Action):
             for flag, move in zip(self._flags[int(index)], moves, strict=True):
                 x = move(x) if flag else x
             return x
-        flags = _take(self._flags, index, x, "bool")
+        flags = take_for(self._flags, index, x, "bool")
         for number, move in enumerate(moves):
             if self._flags[:, number].any():
                 shape = (-1, *(1,) * (len(x.shape) - 1))
@@ -378,36 +388,3 @@ def _checked(group: FiniteGroup, value: Any) -> np.ndarray:
                 "identity is first."
             )
     return matrices
-
-
-def _library(x: Any) -> Any:
-    """What computes with x; both know the few functions used here."""
-    return np if isinstance(x, np.ndarray) else ops
-
-
-def _array(x: Any) -> Any:
-    return x if hasattr(x, "shape") else ops.convert_to_tensor(x)
-
-
-def _take(values: np.ndarray, index: Any, x: Any, dtype: str | None = None) -> Any:
-    """The values of each sample, beside x."""
-    if isinstance(x, np.ndarray):
-        return values[np.asarray(ops.convert_to_numpy(index))]
-    dtype = dtype or _float_type(x)
-    return ops.take(ops.convert_to_tensor(values, dtype), index, axis=0)
-
-
-def _type(x: Any) -> str:
-    return str(keras.backend.standardize_dtype(x.dtype))
-
-
-def _cast(value: Any, dtype: Any, x: Any) -> Any:
-    """The value in that type, beside x."""
-    return value.astype(dtype) if isinstance(x, np.ndarray) else ops.cast(value, dtype)
-
-
-def _float_type(x: Any) -> Any:
-    """The type of x if that is a float; otherwise one that holds whole numbers."""
-    if "float" in _type(x):
-        return x.dtype
-    return "float64" if isinstance(x, np.ndarray) else keras.config.floatx()

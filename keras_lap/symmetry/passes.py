@@ -173,8 +173,9 @@ def _count(x: Any, y: Any) -> int:
     arrays = [each for each in keras.tree.flatten((x, y)) if each is not None]
     if not all(each.ndim for each in arrays):
         raise ValueError(
-            "x and y must be arrays (samples, ...), or x a structure of such. Received: "
-            "single numbers among them. Pass lists of numbers as np.asarray(...)."
+            "x and y must be arrays (samples, ...), or x a structure of such. "
+            "Received: single numbers among them. Pass lists of numbers as "
+            "np.asarray(...)."
         )
     sizes = {len(each) for each in arrays}
     if len(sizes) == 1 and min(sizes) > 0:

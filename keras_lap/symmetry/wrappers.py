@@ -94,7 +94,8 @@ class FeatureAveraging(_Wrapper):
             outputs that must not change.
         batched: Whether the network runs once on all transformed inputs, n times the
             batch, of which batch normalisation then takes its statistics in training;
-            otherwise n times, in less memory. Defaults to True.
+            otherwise n times, in less memory; what layers add to the loss, as an
+            activity regulariser does, then counts n times. Defaults to True.
         **kwargs: `name` and other arguments of `keras.Model`.
 
     Raises:
@@ -300,8 +301,8 @@ def _check(network: Any, wrapper: str) -> None:
     if own:
         raise ValueError(
             f"{wrapper} trains a network by its own steps, and would not use the "
-            f"{' and '.join(own)} of this one. Received: network={network!r}. Of a "
-            "LeastActionModel pass model.network once it is trained; a "
+            f"{' and '.join(own)} of this one. Received: network={network!r}. Pass "
+            "model.network of a trained LeastActionModel or DataAugmentation; a "
             "GroupAugmentation layer in its network augments its training."
         )
 

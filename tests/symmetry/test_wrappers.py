@@ -78,6 +78,23 @@ def test_feature_averaging_by_hand(batched, outputs):
     assert model.network is network
 
 
+@pytest.mark.skipif(
+    keras.backend.backend() != "torch", reason="counts the runs where nothing is traced"
+)
+def test_what_an_average_costs():
+    sizes = []
+
+    class Counting(keras.Model):
+        def call(self, x):
+            sizes.append(len(x))
+            return x
+
+    for batched, wanted in ((True, [36]), (False, [6] * 6)):
+        FeatureAveraging(Counting(), symmetric(3), batched=batched)(VECTORS)
+        assert sizes == wanted
+        sizes.clear()
+
+
 def test_the_average_of_units_is_the_ensemble_of_their_images():
     group = cyclic(3)
     units = RNG.normal(size=(4, 3, 3))
