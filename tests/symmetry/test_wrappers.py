@@ -90,9 +90,11 @@ def test_what_an_average_costs():
             return x
 
     for batched, wanted in ((True, [36]), (False, [6] * 6)):
-        FeatureAveraging(Counting(), symmetric(3), batched=batched)(VECTORS)
-        assert sizes == wanted
+        model = FeatureAveraging(Counting(), symmetric(3), batched=batched)
+        model(VECTORS)  # builds the network
         sizes.clear()
+        model(VECTORS)
+        assert sizes == wanted
 
 
 def test_the_average_of_units_is_the_ensemble_of_their_images():
