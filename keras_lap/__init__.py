@@ -15,6 +15,7 @@ from keras_lap import (
     energies,
     networks,
     running_costs,
+    symmetry,
     transport,
 )
 from keras_lap.blocks import (
@@ -41,6 +42,7 @@ __all__ = [
     "networks",
     "plot_blocks",
     "running_costs",
+    "symmetry",
     "transport",
 ]
 

@@ -174,7 +174,7 @@ class Trainer:
             return ()
         if not has_moving_statistics(self.network):
             return ()
-        return self.setting.cuts
+        return [keep for keep in self.setting.cuts if keep <= self.blocks]
 
     def _recalibrated(self, keep: int) -> dict[str, float]:
         if keep not in self._cut:

@@ -19,7 +19,7 @@ import keras_lap
 
 PAGES = pathlib.Path(__file__).parents[2] / "docs" / "api"
 PARTS = ("callbacks", "datasets", "energies", "blocks", "networks", "transport")
-PARTS += ("depth", "running_costs")
+PARTS += ("depth", "running_costs", "symmetry")
 MODULES = ("keras_lap", *(f"keras_lap.{part}" for part in (*PARTS, "tuning")))
 MODULES += ("studies.engine",)
 

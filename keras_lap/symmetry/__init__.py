@@ -1,0 +1,62 @@
+"""Which symmetry data obey, and how a network is to obey it as well.
+
+A `FiniteGroup` and its actions say what a symmetry is. `equivariance_report` says how
+far a model follows it, `law_test` which symmetries the data have; `FeatureAveraging`,
+`DataAugmentation`, `GroupAugmentation` and `FixedKernel` use one. They go around any
+Keras model; nothing here needs residual blocks.
+"""
+
+from keras_lap.symmetry.actions import (
+    Action,
+    Images,
+    Linear,
+    Trivial,
+    conjugation,
+    fixed_basis,
+    projector,
+)
+from keras_lap.symmetry.groups import (
+    FiniteGroup,
+    cyclic,
+    dihedral,
+    from_generators,
+    mirror,
+    rotations,
+    sign,
+    symmetric,
+)
+from keras_lap.symmetry.law import LawReport, law_test
+from keras_lap.symmetry.layers import FixedKernel, GroupAugmentation
+from keras_lap.symmetry.report import (
+    EquivarianceReport,
+    equivariance_report,
+    plot_equivariance,
+)
+from keras_lap.symmetry.wrappers import DataAugmentation, FeatureAveraging
+
+__all__ = [
+    "Action",
+    "DataAugmentation",
+    "EquivarianceReport",
+    "FeatureAveraging",
+    "FiniteGroup",
+    "FixedKernel",
+    "GroupAugmentation",
+    "Images",
+    "LawReport",
+    "Linear",
+    "Trivial",
+    "conjugation",
+    "cyclic",
+    "dihedral",
+    "equivariance_report",
+    "fixed_basis",
+    "from_generators",
+    "law_test",
+    "mirror",
+    "plot_equivariance",
+    "projector",
+    "rotations",
+    "sign",
+    "symmetric",
+]

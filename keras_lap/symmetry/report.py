@@ -1,0 +1,183 @@
+"""How far a model follows a symmetry, and what that costs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from keras_lap._checks import whole_number
+from keras_lap._drawing import GREY, color, counted, single, text_table
+from keras_lap._extras import require
+from keras_lap.symmetry.actions import action_of
+from keras_lap.symmetry.groups import FiniteGroup
+from keras_lap.symmetry.law import HELD_OUT, NO_POWER, exact_p_value, texts
+from keras_lap.symmetry.passes import Element, Pass, run
+
+
+@dataclass(frozen=True, eq=False)
+class EquivarianceReport:
+    """How far a model is from ``f(ρ_g x) = ρ̂_g f(x)`` on a sample.
+
+    `str(report)` is a readable table, a line for each element.
+
+    Attributes:
+        model_name: Name of the model.
+        group: The group.
+        samples: How many samples there were.
+        errors: Of each element ``rms_i |ρ̂_g⁻¹ f(ρ_g x_i) − f(x_i)|``, `(n,)`.
+        relative_error: ``rms_g errors / rms_i |f(x_i) − mean f|``: 0 for an equivariant
+            model, ``√(2(n−1)/n)`` where f(ρ_g x) has nothing to do with f(x).
+        agreement: Of each element the share of samples whose greatest output is the
+            same, `(n,)`; None for a single output, or an array of them.
+        loss_change: How much the mean loss is greater on transformed data, `(n,)`;
+            None without targets, as what follows.
+        p_values: Of each element that of the paired t-test of no change, `(n,)`.
+        p_value: The exact one of the hypothesis that (ρ_g x, ρ̂_g y) has the law of
+            (x, y) for all g; see `law_test`. NaN where the loss is the same along each
+            orbit.
+    """
+
+    model_name: str
+    group: FiniteGroup
+    samples: int
+    errors: np.ndarray
+    relative_error: float
+    agreement: np.ndarray | None = None
+    loss_change: np.ndarray | None = None
+    p_values: np.ndarray | None = None
+    p_value: float | None = None
+
+    def __str__(self) -> str:
+        columns = {
+            "element": [str(g) for g in range(self.group.order)],
+            "error": texts(self.errors, "{:.3g}"),
+            "agreement": texts(self.agreement, "{:.1%}"),
+            "loss change": texts(self.loss_change, "{:+.3g}"),
+            "p": texts(self.p_values, "{:.3g}"),
+        }
+        columns = {name: cells for name, cells in columns.items() if cells}
+        lines = [
+            f"{self.model_name}, {self.group.name}, "
+            f"{counted(self.samples, 'sample')}: relative error "
+            f"{self.relative_error:.3g}",
+            "",
+            *text_table(list(columns), zip(*columns.values(), strict=True), ">"),
+        ]
+        if self.p_value is not None:
+            known = not math.isnan(self.p_value)
+            said = f"p = {self.p_value:.3g}. {HELD_OUT}" if known else NO_POWER
+            lines += ["", f"The data obey the group: {said}" if known else said]
+        return "\n".join(lines)
+
+
+def equivariance_report(
+    model: Any,
+    x: Any,
+    group: FiniteGroup,
+    inputs: Any = "vectors",
+    outputs: Any = "trivial",
+    y: Any = None,
+    loss: Any = None,
+    samples: int = 1999,
+    batch_size: int = 128,
+    seed: int = 0,
+    verbose: int = 0,
+) -> EquivarianceReport:
+    """Measures how far a model follows a symmetry, and what that costs.
+
+    The model runs once for each element on all of x, in inference, batch by batch: the
+    memory does not grow with the sample, but for one loss a sample and element.
+
+    Args:
+        model: A `keras.Model`, or a function of a batch, with one output.
+        x: Samples that the model was not trained on, `(samples, ...)`, or a structure
+            of such arrays.
+        group: A `FiniteGroup`.
+        inputs: How it acts on the inputs; see `keras_lap.symmetry.FeatureAveraging`.
+            Defaults to `"vectors"`.
+        outputs: How it acts on outputs and targets. Defaults to `"trivial"`.
+        y: Targets, `(samples, ...)`, for the change of the loss and p-values, which
+            need SciPy. Defaults to None, none.
+        loss: A loss of Keras, its name, or a function of targets and outputs that
+            returns `(batch, ...)`. Defaults to None, the compiled loss of the model.
+        samples: How many random choices of elements the exact p-value compares with;
+            1 / (samples + 1) is the least that it can be. Defaults to 1999.
+        batch_size: Samples of one run. Defaults to 128.
+        seed: Of these choices. Defaults to 0.
+        verbose: 1 for a progress bar, 0 for silence. Defaults to 0.
+
+    Returns:
+        An `EquivarianceReport`.
+
+    Raises:
+        ValueError: If an argument is outside the values above, or shapes do not fit.
+        TypeError: If `group` is no group.
+        ImportError: If `y` is given and SciPy is not installed.
+
+    Examples:
+        >>> group = keras_lap.symmetry.sign(64)
+        >>> print(keras_lap.symmetry.equivariance_report(network, x, group))
+    """
+    acts = action_of("inputs", inputs, group), action_of("outputs", outputs, group)
+    whole_number("samples", samples, 1)
+    stats = None
+    if y is not None:
+        stats = require("scipy.stats", "SciPy", "plots", "The test of a symmetry")
+    elements = [Element(*acts, g) for g in range(group.order)]
+    seen = run(model, x, y, loss, elements, batch_size, verbose)
+    return EquivarianceReport(
+        model_name=getattr(model, "name", None) or "function",
+        group=group,
+        samples=seen.count,
+        errors=seen.errors,
+        relative_error=_relative(seen),
+        agreement=seen.agreement,
+        **({} if seen.losses is None else _tests(stats, seen.losses, samples, seed)),
+    )
+
+
+def plot_equivariance(report: EquivarianceReport, ax: Any = None) -> Any:
+    """Draws the error of each element, and how much the loss is greater.
+
+    Args:
+        report: Of `equivariance_report`.
+        ax: Axes to draw in; by default those of a new figure.
+
+    Returns:
+        The `matplotlib.axes.Axes`.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+    """
+    axis = single(ax)
+    place = np.arange(report.group.order)
+    axis.bar(place, report.errors, color=color(0), label="error")
+    if report.loss_change is not None:
+        axis.plot(place, report.loss_change, "o", color=color(1), label="loss change")
+        axis.axhline(0, color=GREY, linewidth=0.8)
+        axis.legend(fontsize=8)
+    axis.set(xlabel="element", ylabel="error of the outputs", xticks=place)
+    return axis
+
+
+def _tests(stats: Any, losses: np.ndarray, samples: int, seed: int) -> dict[str, Any]:
+    """The fields of a report that need targets."""
+    differences = losses - losses[:, :1]
+    change = differences.mean(0)
+    deviation = differences.std(0, ddof=1) if len(losses) > 1 else change * np.nan
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = change / (deviation / math.sqrt(len(losses)))
+    p_values = 2 * stats.t.sf(np.abs(t), len(losses) - 1)
+    p_values[(differences == 0).all(0)] = 1.0
+    exact = exact_p_value(losses, samples, seed)
+    return {"loss_change": change, "p_values": p_values, "p_value": exact}
+
+
+def _relative(seen: Pass) -> float:
+    error = float(np.sqrt(np.mean(seen.errors**2)))
+    if seen.spread != 0:  # NaN, too
+        return error / seen.spread
+    return 0.0 if error == 0 else math.inf

@@ -1,0 +1,1 @@
+"""Studies of symmetries, each of which can be run by itself."""
