@@ -6,6 +6,7 @@ The results lie beside what made them, and are read there too. Their pages are i
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from mkdocs.structure.files import File, Files
 
 # Links that lead to a file of the repository, and to the page that has it.
 _LINKS = {
-    "](../../benchmarks/README.md)": "](../benchmarks.md)",
-    "](../../docs/": "](../",
+    r"\]\(\.\./\.\./benchmarks/README\.md\)": "](../benchmarks.md)",
+    r"\]\(\.\./\.\./docs/": "](../",
+    r"\]\(\.\./\.\./examples/tutorials/(\w+)\.py\)": r"](../tutorials/\1.md)",
 }
 
 
@@ -33,5 +35,5 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
     """Leads to a page where the repository has a file."""
     if page.file.src_uri.startswith("results/"):
         for file, place in _LINKS.items():
-            markdown = markdown.replace(file, place)
+            markdown = re.sub(file, place, markdown)
     return markdown

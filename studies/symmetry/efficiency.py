@@ -34,7 +34,7 @@ from studies.engine.environment import describe
 from studies.engine.statistics import ENOUGH_SEEDS, mean_interval
 from studies.engine.tables import Table
 
-COMMITTED = Path(__file__).with_name("results")
+COMMITTED = Path(__file__).parents[1] / "results"
 WAYS = ("averaged at test", "augmented", "augmented, averaged at test", "averaged")
 STEPS = 400
 _NOTE = (
@@ -241,7 +241,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     folder = options.results or (COMMITTED if options.report else FRESH)
     settings = _presets()[options.preset]
-    path = folder / f"efficiency-{options.preset}.jsonl"
+    path = folder / f"symmetry-{options.preset}.jsonl"
     if not options.report:
         records.repair(path)
         done = {(each["setting"], each["seed"]) for each in records.read(path)}
