@@ -109,9 +109,15 @@ class TrackingCost(RunningCost):
         """The target of each sample, `(batch, ...)` or `(1, ...)`."""
         if callable(self.target):
             target = at_least_float32(self.target(y))
-            if target.shape[1:] != state.shape[1:]:
-                accepted = f"return (batch, {_sizes(state.shape[1:])}) as the states"
-                raise refusal("The function target", accepted, tuple(target.shape))
+            shape, own = tuple(state.shape), tuple(target.shape)
+            # TensorFlow may not know the size of a batch before it runs.
+            sizes = (1, None, shape[0]) if shape[0] else own[:1]
+            if own[1:] != shape[1:] or own[0] not in sizes:
+                raise ValueError(
+                    "The function target of a tracking cost must return (batch, "
+                    f"{_sizes(shape[1:])}) as the states. Received: a target of shape "
+                    f"{own} for states of shape {shape}."
+                )
             return target
         self._check_points(tuple(state.shape[1:]))
         points = ops.cast(self.target, state.dtype)

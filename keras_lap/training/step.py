@@ -9,8 +9,9 @@ step the passes are kept here instead, for each thread its own.
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -229,6 +230,45 @@ class _Recording(threading.local):
 
 
 recording = _Recording()
+
+
+def putting_back(
+    model: keras.Model, function: Callable[[Any, Any], Any]
+) -> Callable[[Any, Any], Any]:
+    """A train function of JAX, after whose errors the model has its values again.
+
+    Keras takes them out of the variables before the first step and brings those of the
+    last step back. A first step that fails, as by targets that do not fit, would leave
+    a network without weights.
+
+    Args:
+        model: What is trained.
+        function: What Keras made for it, from the state and batches to logs and state.
+    """
+
+    @functools.wraps(function)
+    def guarded(state: Any, batches: Any) -> Any:
+        try:
+            return function(state, batches)
+        except StopIteration:
+            raise  # no error, but the end of an epoch
+        except BaseException:
+            kinds = (
+                *(model.trainable_variables, model.non_trainable_variables),
+                *(model.optimizer.variables, model.metrics_variables),
+            )
+            for variables, values in zip(kinds, state, strict=True):
+                for variable, value in zip(variables, values, strict=True):
+                    if not value.is_deleted():  # by a step that was under way
+                        variable.assign(value)
+            raise
+
+    return guarded
+
+
+def is_symbolic(inputs: Any) -> bool:
+    """Whether inputs, nested in any way, have symbolic tensors among them."""
+    return any(isinstance(x, keras.KerasTensor) for x in keras.tree.flatten(inputs))
 
 
 def batch_size(x: Any) -> Any:

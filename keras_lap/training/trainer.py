@@ -24,7 +24,9 @@ from keras_lap.training.step import (
     check_recorded,
     check_used,
     forgotten,
+    is_symbolic,
     look,
+    putting_back,
     recording,
 )
 from keras_lap.training.terms import Term, check_has_multiplier
@@ -35,7 +37,7 @@ from keras_lap.trajectory import Recorder, leaving_no_trace
 _RAISES_LATE = keras.backend.backend() == "torch"
 # What a compiled step of JAX gives a variable gets out of it only where Keras collects
 # it, which is around `compute_loss` and nowhere later.
-_RAISES_WITHIN = keras.backend.backend() == "jax"
+_RAISES_WITHIN = _HOLDS_VALUES = keras.backend.backend() == "jax"
 # TensorFlow's trainer knows its metrics once the first step is traced, not before.
 _BUILDS_LATE = keras.backend.backend() == "tensorflow"
 
@@ -98,6 +100,7 @@ class Trainer(FedLikeNetwork):
     """
 
     ascent: MultiplierAscent
+    train_function: Any
     _terms: tuple[Term, ...]
     _record: Recorder
     _path: Path
@@ -156,7 +159,7 @@ class Trainer(FedLikeNetwork):
         """Runs the network; in training, records its trajectory and adds its price."""
         step = self._step
         # A model within a network that is recorded, or read, leaves it to that.
-        alone = id(self) not in recording.covers and not _is_symbolic(inputs)
+        alone = id(self) not in recording.covers and not is_symbolic(inputs)
         if not training or not alone or (step is not None and not step.training):
             if alone:
                 self._steps.last = None
@@ -189,7 +192,10 @@ class Trainer(FedLikeNetwork):
         replicas.check_processes()
         if not _BUILDS_LATE:
             check_names(self.metrics, self._measures.names)
-        return super().make_train_function(force)
+        before, made = self.train_function, super().make_train_function(force)
+        if _HOLDS_VALUES and self.train_function is not before:
+            self.train_function = putting_back(self, self.train_function)
+        return made
 
     @_as_step(training=True)
     def train_step(self, *args: Any, **kwargs: Any) -> Any:
@@ -212,6 +218,9 @@ class Trainer(FedLikeNetwork):
         step.is_kerass = step.was_kerass = True
         try:
             return super().stateless_compute_loss(*args, **kwargs)
+        except BaseException:
+            super().losses.clear()  # handed on by Keras, which the next step would read
+            raise
         finally:
             step.is_kerass = False
 
@@ -263,9 +272,7 @@ class Trainer(FedLikeNetwork):
         if one is None or not one.has_returned(y_pred):
             return loss
         one.complete(self._terms, y, weights, anew=False)
-        priced = zip(self._terms, one.prices, strict=True)
-        added = [price.added for term, price in priced if price and term.needs_target]
-        return ops.sum([loss, *map(self._aggregate_additional_loss, added)])
+        return ops.sum([loss, *map(self._aggregate_additional_loss, one.late)])
 
     def exit_loss(self, y: Any, y_pred: Any, sample_weight: Any) -> Any:
         """The compiled loss of an exit of the network; nothing of it is logged.
@@ -383,18 +390,11 @@ class Trainer(FedLikeNetwork):
     def get_metrics_result(self) -> dict[str, Any]:
         """As in `keras.Model`; of L, C and λ what was measured."""
         self._settle_late()
-        result, step, measures = (
-            super().get_metrics_result(),
-            self._step,
-            self._measures,
-        )
+        result = super().get_metrics_result()
+        step, measures = self._step, self._measures
         seen = measures.has_seen() if step is None else step.is_settled
         trained = measures.has_trained() if step is None else seen and step.training
         if not trained:
             for name in set(measures.names) - ({TASK_LOSS} if seen else set()):
                 del result[name]
         return result
-
-
-def _is_symbolic(inputs: Any) -> bool:
-    return any(isinstance(x, keras.KerasTensor) for x in keras.tree.flatten(inputs))

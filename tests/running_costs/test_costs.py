@@ -94,11 +94,11 @@ def test_targets_and_weights_that_do_not_fit(y, sample_weight, message):
         value(TrackingCost(1.0, CENTRES), y, sample_weight)
 
 
-def test_a_function_that_returns_other_shapes():
-    with pytest.raises(
-        ValueError, match=r"must return \(batch, 2\) as the states.*3\)"
-    ):
-        value(TrackingCost(1.0, lambda y: np.zeros((6, 3), "float32")))
+@pytest.mark.parametrize("shape", [(6, 3), (5, 2), (6,)])
+def test_a_function_that_returns_other_shapes(shape):
+    message = rf"must return \(batch, 2\) as the states.*\({shape[0]},"
+    with pytest.raises(ValueError, match=message):
+        value(TrackingCost(1.0, lambda y: np.zeros(shape, "float32")))
 
 
 @pytest.mark.parametrize("target", [None, 1.0, [], "x", [[1.0], [2.0, 3.0]], [np.nan]])

@@ -7,7 +7,7 @@ import re
 import keras
 import numpy as np
 import pytest
-from support.basics import as_numpy
+from support.basics import as_numpy, crossentropy
 from support.by_depth import (
     around,
     assert_alike,
@@ -183,6 +183,24 @@ def test_targets_of_several_outputs_that_do_not_fit(target, weights, message):
         np.testing.assert_array_equal(old, as_numpy(new))
     other = model_of(net, PathLoss(), TrackingCost(target=np.zeros(6)))
     assert np.isfinite(other.train_on_batch(x, y, return_dict=True)["loss"])
+
+
+def test_a_training_that_fails_leaves_the_network_its_weights():
+    """JAX's trainer has them all in its hands by then."""
+    net = neural_ode((2,), 3, horizon=1.0, steps=2)
+    before = net.get_weights()
+    cost = TrackingCost(target=np.zeros((3, 2)))
+    model = keras_lap.LeastActionModel(net, running_costs=[cost])
+    model.compile("adam", crossentropy())
+    x, classes = np.ones((4, 2), "float32"), np.array([0, 1, 2, 0])
+    with pytest.raises(ValueError, match="integer targets y"):
+        model.fit(x, classes.astype("float32"), verbose=0)
+    for old, new in zip(before, net.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    # TensorFlow makes no variables of an optimizer in the second run of a step.
+    model.compile("adam", crossentropy())
+    history = model.fit(x, classes, verbose=0).history
+    assert np.isfinite(history["loss"]).all()
 
 
 PLAIN = {"steps": 3, "horizon": 3.0}
