@@ -132,18 +132,33 @@ class EarlyExit(keras.Model):
             ValueError: If `training` is true.
         """
         if training:
-            raise ValueError(
-                f"{self.name!r} is for inference. Received: training=True. Train "
-                f"{self.network.name!r} itself; this model has the same weights."
-            )
+            raise self._untrainable("training=True")
         flat, ran = self._from(0, self._begin(inputs))
         return self._packed(flat), ran
+
+    def make_train_function(self, force: bool = False) -> None:
+        """Refuses `fit` before it begins: on JAX a step that fails costs the weights.
+
+        Args:
+            force: Of no account.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise self._untrainable("fit() or train_on_batch()")
+
+    def _untrainable(self, received: str) -> ValueError:
+        return ValueError(
+            f"{self.name!r} is for inference. Received: {received}. Train "
+            f"{self.network.name!r} itself; this model has the same weights."
+        )
 
     def predict_each(self, x: Any, batch_size: int = 32) -> tuple[Any, np.ndarray]:
         """Predicts, and stops for every sample by itself.
 
         A loop in Python: after each block those samples of a batch that are sure leave
-        it, and the others run on.
+        it, and the others run on. JAX compiles anew for each number that is left, so
+        that it is slow there until these numbers have been seen.
 
         Args:
             x: Arrays as the network takes them, `(samples, ...)`, or batches of them,

@@ -151,8 +151,7 @@ def test_padding_goes_with_the_samples_that_run_on():
     """Attention takes a mask of the very batch; trained nowhere, sure by chance."""
     inputs = keras.Input((6,), dtype="int32")
     x = layers.Embedding(9, 8, mask_zero=True)(inputs)
-    for _ in range(2):
-        x = layers.Add()([x, layers.MultiHeadAttention(2, 4)(x, x)])
+    x = layers.Add()([x, layers.MultiHeadAttention(1, 4)(x, x)])
     head = layers.Dense(3, name="head")(layers.GlobalAveragePooling1D()(x))
     net = with_random_weights(keras.Model(inputs, head))
     tokens = np.random.default_rng(0).integers(1, 9, (12, 6))
@@ -225,6 +224,19 @@ def test_what_is_refused():
         quick.curve(x, None, [0.5])
     with pytest.raises(TypeError, match=r"x must be an array.*Received: a list"):
         quick.predict_each(x.tolist())
+
+
+def test_training_is_refused_before_it_begins():
+    _, _, net = network()
+    x, kept = data(net), net.get_weights()
+    quick = early_exit(net, 0.5)
+    quick.compile("sgd", "mse")
+    y = as_numpy(net(x))
+    for train in (quick.fit, quick.train_on_batch):
+        with pytest.raises(ValueError, match=r"is for inference. Received: fit\(\)"):
+            train(x, y)
+    for one, other in zip(kept, net.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @ON_ONE
