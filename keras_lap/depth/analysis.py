@@ -67,7 +67,8 @@ def analyze(
             it; a `keras.utils.PyDataset`; or an iterable of batches ``(x, y)``, such as
             a `tf.data.Dataset` or a PyTorch `DataLoader`. Weights of samples do not
             count.
-        y: Targets of shape `(n, ...)`; None if `x` hands them out.
+        y: Targets of shape `(n, ...)`, or a dictionary of them by the name of the
+            output; None if `x` hands them out.
         loss: A name, a `keras.losses.Loss`, or a function of targets and outputs that
             returns the losses of samples; one that returns a mean is called for each
             sample by itself. Defaults to None, the compiled loss.

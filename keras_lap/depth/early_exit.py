@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import functools
-import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -12,8 +11,8 @@ import numpy as np
 from keras import ops
 
 from keras_lap._checks import finite_number, refusal, whole_number
-from keras_lap.blocks import BlockReport, Selection, find_residual_blocks
-from keras_lap.trajectory import Rows, Segments, output_structure
+from keras_lap.blocks import Selection, find_residual_blocks
+from keras_lap.trajectory import Rows, Segments, batches, output_structure
 
 Confidence = str | Callable[[Any], Any]
 
@@ -33,13 +32,15 @@ def early_exit(
 
     Exit k is what the network returns if only its first k blocks run, as in
     `keras_lap.depth.exits`; the answer is the first exit whose confidence exceeds
-    `threshold`, or the last. What is not needed is not computed.
+    `threshold`, or the last. Blocks that are not needed are not computed; each exit
+    that is tried costs what follows the blocks, the head and later transitions. So a
+    network whose heads are dear, or whose samples are seldom sure, gets slower.
 
     Args:
         net: As in `keras_lap.depth.exits`, with one output of shape
             `(batch, classes)`, or `(batch, 1)` for two classes.
-        threshold: A number >= 0. With 0 the answer is exit 0, with 1 or more that of
-            the network itself.
+        threshold: A number >= 0. If the confidence is a probability, the answer is exit
+            0 with 0, and that of the network itself with 1 or more.
         blocks: Which blocks count; the others always run. Defaults to `"auto"`, all.
         confidence: `"logits"` or `"probabilities"`, what the network returns: then the
             confidence is the largest probability. Or a function from the outputs,
@@ -87,8 +88,9 @@ class EarlyExit(keras.Model):
         self._check(threshold, confidence)
         report = find_residual_blocks(net, blocks)
         segments, outputs = Segments(report), output_structure(report)
+        shapes = tuple(tuple(x.shape) for x in keras.tree.flatten(outputs))
         if not callable(confidence):
-            _check_output(report, outputs)
+            _check_output(report.model_name, shapes)
         network = report.root.operation
         super().__init__(name=f"{network.name}.early_exit")
         self.network, self.threshold = network, float(threshold)
@@ -97,7 +99,7 @@ class EarlyExit(keras.Model):
         self._selection = tuple(report.selection)
         # Keras would take a dictionary for one of layers.
         self._packed = functools.partial(keras.tree.pack_sequence_as, outputs)
-        self._rows = Rows()
+        self._shapes, self._rows = shapes, Rows()
         self.built = True
 
     @staticmethod
@@ -130,22 +132,38 @@ class EarlyExit(keras.Model):
             ValueError: If `training` is true.
         """
         if training:
-            raise ValueError(
-                f"{self.name!r} is for inference. Received: training=True. Train "
-                f"{self.network.name!r} itself; this model has the same weights."
-            )
+            raise self._untrainable("training=True")
         flat, ran = self._from(0, self._begin(inputs))
         return self._packed(flat), ran
+
+    def make_train_function(self, force: bool = False) -> None:
+        """Refuses `fit` before it begins: on JAX a step that fails costs the weights.
+
+        Args:
+            force: Of no account.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise self._untrainable("fit() or train_on_batch()")
+
+    def _untrainable(self, received: str) -> ValueError:
+        return ValueError(
+            f"{self.name!r} is for inference. Received: {received}. Train "
+            f"{self.network.name!r} itself; this model has the same weights."
+        )
 
     def predict_each(self, x: Any, batch_size: int = 32) -> tuple[Any, np.ndarray]:
         """Predicts, and stops for every sample by itself.
 
         A loop in Python: after each block those samples of a batch that are sure leave
-        it, and the others run on.
+        it, and the others run on. JAX compiles anew for each number that is left, so
+        that it is slow there until these numbers have been seen.
 
         Args:
-            x: Arrays as the network takes them, `(samples, ...)`.
-            batch_size: Samples of a batch. Defaults to 32.
+            x: Arrays as the network takes them, `(samples, ...)`, or batches of them,
+                as `x` of `keras_lap.depth.analyze`.
+            batch_size: Samples of a batch, for arrays. Defaults to 32.
 
         Returns:
             The outputs as arrays of NumPy, `(samples, ...)`, and how many blocks each
@@ -153,9 +171,9 @@ class EarlyExit(keras.Model):
 
         Raises:
             ValueError: If `batch_size` is no whole number > 0, or there is no sample.
+            TypeError: If `x` is neither arrays nor batches.
         """
-        batches = _batches(x, batch_size)
-        outputs, ran = zip(*map(self._each, batches), strict=True)
+        outputs, ran = _by_batch(self._each, x, batch_size)
         flat = [np.concatenate(parts) for parts in zip(*outputs, strict=True)]
         return self._packed(flat), np.concatenate(ran)
 
@@ -167,7 +185,7 @@ class EarlyExit(keras.Model):
         All exits of every sample are computed once, for all thresholds.
 
         Args:
-            x: Arrays as the network takes them, `(samples, ...)`.
+            x: As in `predict_each`.
             y: Classes, `(samples,)` or `(samples, 1)`, or one-hot,
                 `(samples, classes)`.
             thresholds: Numbers >= 0.
@@ -179,12 +197,17 @@ class EarlyExit(keras.Model):
             sample takes.
 
         Raises:
-            ValueError: If a threshold is none, or `y` has another number of samples.
+            ValueError: If a threshold is none, `y` has another number of samples, or
+                the output does not tell a class: it has another shape than
+                `(batch, classes)`, or is one number beside a `confidence` that does not
+                say what it is; and as `predict_each`.
+            TypeError: As `predict_each`.
         """
-        for threshold in thresholds:
+        for threshold in thresholds if np.iterable(thresholds) else [None]:
             finite_number("thresholds", threshold, ">= 0", _TAKES)
-        parts = [self._every_exit(each) for each in _batches(x, batch_size)]
-        sure, chosen = (np.concatenate(part) for part in zip(*parts, strict=True))
+        _check_output(self.network.name, self._shapes, callable(self._confidence))
+        parts = _by_batch(self._every_exit, x, batch_size)
+        sure, chosen = (np.concatenate(part) for part in parts)
         classes = _classes(y)
         if len(classes) != len(chosen):
             accepted = f"have as many samples as x, {len(chosen)}"
@@ -268,9 +291,10 @@ class EarlyExit(keras.Model):
             if sure.all():
                 break
             if sure.any():
-                rows = np.flatnonzero(~sure)
-                values = {x: self._rows(v, rows) for x, v in values.items()}
-                left = left[rows]
+                going = np.flatnonzero(~sure)
+                rows = ops.convert_to_tensor(going, "int32")
+                values = {x: self._rows([v, rows]) for x, v in values.items()}
+                left = left[going]
         return outputs, ran
 
     def _sure(self, flat: list[Any]) -> Any:
@@ -290,27 +314,31 @@ class EarlyExit(keras.Model):
         return ops.minimum(largest, 1.0)  # of probabilities that rounding made larger
 
 
-def _check_output(report: BlockReport, outputs: Any) -> None:
-    flat = keras.tree.flatten(outputs)
-    shapes = [tuple(each.shape) for each in flat]
-    if len(flat) != 1 or len(shapes[0]) != 2:
+def _check_output(name: str, shapes: Sequence[Any], by_function: bool = False) -> None:
+    """Refuses a network whose output does not tell a class and how sure it is."""
+    if len(shapes) != 1 or len(shapes[0]) != 2:
         raise ValueError(
-            "The largest probability is that of one output of shape (batch, classes). "
-            f"Received: the network {report.model_name!r} with outputs of shapes "
-            f"{', '.join(map(str, shapes))}. Pass confidence=function, from the "
-            "outputs to numbers of shape (batch,)."
+            "A class and its probability are read from one output of shape (batch, "
+            f"classes). Received: the network {name!r} with outputs of shapes "
+            f"{', '.join(map(str, shapes))}. Stop by confidence=function, from the "
+            "outputs to numbers of shape (batch,), and score what predict_each returns."
+        )
+    if by_function and shapes[0][-1] == 1:
+        raise ValueError(
+            "One number tells two classes apart if it is known to be a logit or a "
+            f"probability. Received: the network {name!r} with an output of shape "
+            f"{shapes[0]}, and confidence=function. Pass confidence='logits' or "
+            "'probabilities' for a curve."
         )
 
 
-def _batches(x: Any, batch_size: Any) -> Iterator[Any]:
-    """The parts of some arrays, batch by batch."""
-    size = whole_number("batch_size", batch_size, 1)
-    count = len(keras.tree.flatten(x)[0])
-    if not count:
+def _by_batch(run: Callable[[Any], tuple[Any, Any]], x: Any, batch_size: Any) -> Any:
+    """What a function of a batch returns for all of them: two tuples."""
+    parts, _ = batches(x, None, whole_number("batch_size", batch_size, 1))
+    found = [run(part) for part, _ in parts]
+    if not found:
         raise refusal("x", "hold one sample at least", x)
-    for start in range(0, count, size):
-        rows = slice(start, start + size)
-        yield keras.tree.map_structure(operator.itemgetter(rows), x)
+    return zip(*found, strict=True)
 
 
 def _array(tensor: Any) -> np.ndarray:
@@ -320,6 +348,8 @@ def _array(tensor: Any) -> np.ndarray:
 def _classes(y: Any) -> np.ndarray:
     """Classes as whole numbers, `(samples,)`."""
     y = _array(y)
+    if y.ndim == 0:
+        raise refusal("y", "hold classes, `(samples,)`, or be one-hot", y)
     one_hot = y.ndim > 1 and y.shape[-1] > 1
     return y.argmax(-1) if one_hot else y.reshape(len(y))
 

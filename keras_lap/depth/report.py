@@ -142,7 +142,8 @@ class DepthReport:
             As `keras_lap.depth.prune`.
 
         Raises:
-            ValueError: As `keras_lap.depth.prune`.
+            ValueError: As `keras_lap.depth.prune`; with `recalibrate`, if a layer
+                cannot be copied.
         """
         keep = self.layers_needed if keep is None else keep
         small = prune(self._network, keep, self._selection)
@@ -280,8 +281,18 @@ def recalibrated_copy(net: keras.Model, x: Any, batch_size: int = 32) -> keras.M
 
     Returns:
         The copy.
+
+    Raises:
+        ValueError: If a layer of it cannot be copied, or there is no batch.
     """
-    copy = keras.models.clone_model(net)
+    try:
+        copy = keras.models.clone_model(net)
+    except Exception as error:  # whatever the code of a layer raises
+        raise ValueError(
+            f"The network {net.name!r} cannot be copied: Keras cannot make a layer of "
+            f"it anew from its configuration ({type(error).__name__}: {error}). Leave "
+            "out recalibrate; the cut network then keeps the statistics that it has."
+        ) from error
     copy.set_weights(net.get_weights())
     parts, _ = batches(x, None, batch_size)
     estimate(copy, (part for part, _ in parts))

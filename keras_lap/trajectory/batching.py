@@ -18,7 +18,8 @@ def batches(x: Any, y: Any, batch_size: int) -> tuple[Iterator[Batch], int | Non
     Args:
         x: Arrays or a structure of arrays of shape `(n, ...)`, cut as they are read; a
             `keras.utils.PyDataset`; or any iterable of batches ``x`` or ``(x, y)``.
-        y: An array of shape `(n, ...)` or None; with an iterable, None.
+        y: An array of shape `(n, ...)`, a dictionary of one, by the name of the output,
+            or None; with an iterable, None.
         batch_size: Samples of a batch; an iterable has batches of its own.
 
     Returns:
@@ -29,7 +30,7 @@ def batches(x: Any, y: Any, batch_size: int) -> tuple[Iterator[Batch], int | Non
         ValueError: If `y` does not fit `x`.
         TypeError: If `x` is none of the above.
     """
-    leaves = keras.tree.flatten(x)
+    y, leaves = _unnamed(y), keras.tree.flatten(x)
     if leaves and all(len(getattr(leaf, "shape", ())) > 0 for leaf in leaves):
         sizes = {len(leaf) for leaf in [*leaves, *([] if y is None else [y])]}
         if len(sizes) > 1:
@@ -72,9 +73,15 @@ def _handed_out(data: Any) -> Iterator[Batch]:
         x, y = batch, None
         if isinstance(batch, (tuple, list)):
             x, y = (*batch, None)[:2]
+            y = _unnamed(y)
         x = keras.tree.map_structure(_array, x)
         if len(keras.tree.flatten(x)[0]):
             yield x, None if y is None else _array(y)
+
+
+def _unnamed(y: Any) -> Any:
+    """The target alone, which Keras takes by the name of an output too."""
+    return next(iter(y.values())) if isinstance(y, dict) and len(y) == 1 else y
 
 
 def _array(values: Any) -> np.ndarray:

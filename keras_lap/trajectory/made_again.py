@@ -67,16 +67,22 @@ class HandlingMasks(keras.Model):
 
 
 class Rows(keras.layers.Layer):
-    """Takes some samples of a batch, of its mask too."""
+    """Takes some samples of a batch, and of its mask."""
 
     def __init__(self) -> None:
         super().__init__(autocast=False)
         self.supports_masking = True
 
-    def call(self, x: Any, rows: Any) -> Any:
-        """The samples of `x`, `(batch, ...)`, whose indices are `rows`."""
+    def call(self, x_and_rows: Any) -> Any:
+        """Some samples.
+
+        Args:
+            x_and_rows: A tensor `(batch, ...)` and the indices of its samples.
+        """
+        x, rows = x_and_rows
         return ops.take(x, rows, axis=0)
 
-    def compute_mask(self, x: Any, previous_mask: Any) -> Any:
-        """Those of the mask are taken in `call` as well."""
-        return previous_mask
+    def compute_mask(self, x_and_rows: Any, previous_mask: Any) -> Any:
+        """Those of the mask."""
+        mask, rows = previous_mask[0], x_and_rows[1]
+        return None if mask is None else ops.take(mask, rows, axis=0)

@@ -280,6 +280,9 @@ def test_data_in_batches_of_their_own():
     whole = analyze(net, x, y)
     handed = [Batches(x, y), [(x[:20], y[:20]), (x[20:], y[20:])].__iter__()]
     handed.append(tf.data.Dataset.from_tensor_slices((x, y)).batch(9))
+    handed.append(tf.data.Dataset.from_tensor_slices((x, {"head": y})).batch(9))
+    named = analyze(net, x, {"head": y})
+    np.testing.assert_array_equal(named.losses, whole.losses)
     for data in handed:
         np.testing.assert_allclose(analyze(net, data).losses, whole.losses, **CLOSE)
 

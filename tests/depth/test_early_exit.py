@@ -147,6 +147,24 @@ def test_accuracy_against_depth():
         }
 
 
+def test_padding_goes_with_the_samples_that_run_on():
+    """Attention takes a mask of the very batch; trained nowhere, sure by chance."""
+    inputs = keras.Input((6,), dtype="int32")
+    x = layers.Embedding(9, 8, mask_zero=True)(inputs)
+    x = layers.Add()([x, layers.MultiHeadAttention(1, 4)(x, x)])
+    head = layers.Dense(3, name="head")(layers.GlobalAveragePooling1D()(x))
+    net = with_random_weights(keras.Model(inputs, head))
+    tokens = np.random.default_rng(0).integers(1, 9, (12, 6))
+    tokens[::2, 3:] = 0
+    exits = np.stack([as_numpy(y) for y in keras_lap.depth.exits(net)(tokens)], 1)
+    sure = softmax(exits.astype("float64")).max(-1)
+    threshold = float(np.median(sure[:, 0]))
+    outputs, ran = early_exit(net, threshold).predict_each(tokens)
+    np.testing.assert_array_equal(ran, stops(sure, threshold))
+    assert 0 < np.sum(ran == 0) < len(ran)
+    np.testing.assert_allclose(outputs, exits[np.arange(12), ran], **CLOSE)
+
+
 def two_classes(activation):
     inputs = keras.Input((4,))
     x = layers.Add()([inputs, layers.Dense(4)(inputs)])
@@ -199,5 +217,46 @@ def test_what_is_refused():
         quick.predict_each(x[:0])
     with pytest.raises(ValueError, match="y must have as many samples as x, 3"):
         quick.curve(x, [0, 1], [0.5])
-    with pytest.raises(ValueError, match="thresholds must be a finite"):
-        quick.curve(x, [0, 1, 2], [-1])
+    for thresholds in ([-1], 0.5):
+        with pytest.raises(ValueError, match="thresholds must be a finite"):
+            quick.curve(x, [0, 1, 2], thresholds)
+    with pytest.raises(ValueError, match="y must hold classes"):
+        quick.curve(x, None, [0.5])
+    with pytest.raises(TypeError, match=r"x must be an array.*Received: a list"):
+        quick.predict_each(x.tolist())
+
+
+def test_training_is_refused_before_it_begins():
+    _, _, net = network()
+    x, kept = data(net), net.get_weights()
+    quick = early_exit(net, 0.5)
+    quick.compile("sgd", "mse")
+    y = as_numpy(net(x))
+    for train in (quick.fit, quick.train_on_batch):
+        with pytest.raises(ValueError, match=r"is for inference. Received: fit\(\)"):
+            train(x, y)
+    for one, other in zip(kept, net.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@ON_ONE
+def test_a_curve_that_cannot_tell_the_class_is_refused():
+    """0.5 or 0 tells two classes apart, and a function does not say which."""
+    quick = early_exit(two_classes("sigmoid"), 0.3, confidence=lambda p: abs(p - 0.5))
+    x = np.ones((2, 4), "float32")
+    with pytest.raises(ValueError, match="a logit or a probability"):
+        quick.curve(x, [0, 1], [0.3])
+    around = BUILDERS["around"][0](3)
+    quick = early_exit(around, 0.5, confidence=lambda outputs: outputs[0][:, 0])
+    with pytest.raises(ValueError, match="read from one output of shape"):
+        quick.curve(x, [0, 1], [0.3])
+
+
+@ON_ONE
+def test_batches_of_their_own():
+    _, _, net = network()
+    quick, x = early_exit(net, 0.6), data(net)
+    outputs, ran = quick.predict_each(x)
+    in_parts, ran_in_parts = quick.predict_each(iter([x[:1], x[1:]]))
+    np.testing.assert_array_equal(ran_in_parts, ran)
+    np.testing.assert_allclose(in_parts, outputs, **CLOSE)

@@ -177,6 +177,27 @@ def test_statistics_of_the_cut_network_are_estimated_anew(tmp_path):
 
 
 @ON_ONE
+def test_a_network_that_cannot_be_copied():
+    class Own(layers.Layer):
+        def __init__(self, factor):
+            super().__init__()
+            self.factor = factor
+
+        def call(self, x):
+            return self.factor * x
+
+    inputs = keras.Input((4,))
+    x = layers.Add()([inputs, layers.Dense(4)(inputs)])
+    net = keras.Model(inputs, layers.Dense(3)(Own(2.0)(x)), name="own")
+    net.compile("sgd", crossentropy())
+    x = np.ones((5, 4), "float32")
+    report = depth.analyze(net, x, np.zeros(5), verbose=0)
+    assert report.prune(0)(x).shape == (5, 3)
+    with pytest.raises(ValueError, match=r"(?s)'own' cannot be copied.*out recal"):
+        report.prune(0, recalibrate=x)
+
+
+@ON_ONE
 def test_the_command(trained, report, tmp_path, monkeypatch, capsys):
     trained[0].save(tmp_path / "model.keras")
     arguments = ["--data", "digits", "--validation", "300", "--tolerance", "0.02"]
