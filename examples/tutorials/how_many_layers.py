@@ -87,7 +87,7 @@ reports = {
     "path loss": keras_lap.depth.analyze(model, *data.validation, verbose=0),
 }
 figure, axis = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
-for (name, report), style in zip(reports.items(), ("o--", "s-"), strict=True):
+for (name, report), style in zip(reports.items(), ("C1o--", "C0s-"), strict=True):
     shares = [exit.accuracy for exit in report.exits]
     axis.plot(100 * np.array(shares), style, label=name)
 axis.set(xlabel="blocks kept", ylabel="validation accuracy (%)")
