@@ -95,9 +95,10 @@ def sizes(network: keras.Model) -> list[float]:
 def draw(networks_by_name: dict[str, keras.Model], path: str) -> None:
     """Errors and norms along the time of the networks, with a step of 1/4."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
-    for name, network in networks_by_name.items():
+    colors = ("C1", "C0")
+    for (name, network), color in zip(networks_by_name.items(), colors, strict=True):
         for axis, values in ((left, errors(network)), (right, sizes(network))):
-            axis.plot(0.25 * np.arange(len(values)), values, label=name)
+            axis.plot(0.25 * np.arange(len(values)), values, color, label=name)
     left.set(xlabel="time", ylabel="error of the exit", yscale="log")
     right.set(xlabel="time", ylabel="norm of the weights")
     left.legend()
