@@ -100,6 +100,11 @@ def text_table(
     return [f"  {form.format(*row)}".rstrip() for row in table]
 
 
+def short(value: float | None) -> str:
+    """A number in four digits, for a table; a dash for None."""
+    return "-" if value is None else f"{value:.4g}"
+
+
 def counted(count: int, noun: str) -> str:
     """A number and what it counts: 1 block, 2 blocks."""
     return f"{count} {noun}{'' if count == 1 else 's'}"

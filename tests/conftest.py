@@ -40,6 +40,15 @@ def digits():
     return data.data[:32].astype("float32") / 16, data.target[:32].astype("int64")
 
 
+@pytest.fixture(params=["float32", "mixed_float16"])
+def policy(request):
+    """Single and mixed half precision, of all that is built in the test."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(request.param)
+    yield request.param
+    keras.config.set_dtype_policy(before)
+
+
 @pytest.fixture
 def dense_network():
     """Builds a dense residual network with a chosen number of blocks."""

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "keras_lap"
 # Each may use what stands in the lines before it; those of one line, not each other.
 ORDER = (
-    {"_checks", "_extras"},
+    {"_checks", "_command", "_extras"},
     {"_drawing"},
     {"blocks", "networks", "datasets", "symmetry"},
     {"trajectory"},

@@ -26,6 +26,7 @@ from typing import Any
 
 import keras
 
+from keras_lap import _command
 from keras_lap.blocks.find import find_residual_blocks
 from keras_lap.blocks.picture import plot_blocks
 
@@ -49,13 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    summary, _, rest = (__doc__ or "").partition("\n\n")
-    parser = argparse.ArgumentParser(
-        prog="python -m keras_lap",
-        description=summary.partition(":")[0] + ".",
-        epilog=rest,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = _command.parser("python -m keras_lap", __doc__)
     parser.add_argument("network", help="a name, the path of a builder, or a file")
     parser.add_argument("arguments", nargs="*", metavar="name=value")
     parser.add_argument("--blocks", metavar="PATTERN", help="count only these blocks")

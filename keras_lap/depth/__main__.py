@@ -19,7 +19,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_lap import datasets, depth
+from keras_lap import _command, datasets, depth
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -48,13 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    summary, _, rest = (__doc__ or "").partition("\n\n")
-    parser = argparse.ArgumentParser(
-        prog="python -m keras_lap.depth",
-        description=summary.partition(":")[0] + ".",
-        epilog=rest,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = _command.parser("python -m keras_lap.depth", __doc__)
     add = parser.add_argument
     add("network", help="a .keras file")
     add("--data", required=True, help="a name or an .npz file")

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from keras_lap._checks import finite_number, finite_only
-from keras_lap._drawing import counted, text_table
+from keras_lap._drawing import counted, short, text_table
 from keras_lap.depth.advice import Advice
 from keras_lap.depth.cutting import prune
 from keras_lap.depth.decay import Decay, resampled
@@ -228,7 +228,7 @@ class DepthReport:
         advice = (self.advice.change, self.advice.low, self.advice.high)
         change, *ends = (f"{unit * number:+.3g}" for number in advice)
         decay = (self.decay.rate, self.decay.low, self.decay.high)
-        rate, low, high = map(_number, decay)
+        rate, low, high = map(short, decay)
         fall = f"rate {rate} per unit of time, 95 % interval {low} to {high}"
         if self.decay.rate is None:
             fall = f"too steep to tell its rate; at least {low}"
@@ -253,7 +253,7 @@ class DepthReport:
         exits = [("blocks", "time", "loss", "accuracy", "advice")] + [
             (
                 str(exit.blocks),
-                *map(_number, (exit.time, exit.loss, exit.accuracy)),
+                *map(short, (exit.time, exit.loss, exit.accuracy)),
                 "keep" if exit.blocks == self.layers_needed else "",
             )
             for exit in self.exits
@@ -262,8 +262,8 @@ class DepthReport:
         blocks = [head] + [
             (
                 block.name,
-                *map(_number, (block.control_energy, block.cost)),
-                *map(_number, (block.relative_displacement, block.time_step)),
+                *map(short, (block.control_energy, block.cost)),
+                *map(short, (block.relative_displacement, block.time_step)),
                 ", ".join(["idle"] * block.idle + ["scale-free"] * block.scale_free),
             )
             for block in self.blocks
@@ -297,7 +297,3 @@ def recalibrated_copy(net: keras.Model, x: Any, batch_size: int = 32) -> keras.M
     parts, _ = batches(x, None, batch_size)
     estimate(copy, (part for part, _ in parts))
     return copy
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"

@@ -279,14 +279,13 @@ def batch_size(x: Any) -> Any:
     return first.nrows() if size is None else size
 
 
-def check_has_loss(model: keras.Model, step: Step | None) -> None:
-    """Raises if a step trains a model that was compiled without a loss.
+def check_has_loss(model: keras.Model) -> None:
+    """Raises if a model was compiled without a loss.
 
     Args:
         model: The model.
-        step: The step, if any.
     """
-    if model.loss is None and step is not None and step.training:
+    if model.loss is None:
         raise ValueError(
             "Least action needs a task: the model was compiled without a loss. "
             "Received: loss=None. Pass loss=... to compile()."

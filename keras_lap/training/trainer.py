@@ -239,7 +239,8 @@ class Trainer(FedLikeNetwork):
         """
         step = self._step
         if self.loss is None or step is None:
-            check_has_loss(self, step)
+            if step is not None and step.training:
+                check_has_loss(self)
             loss = super().compute_loss(x, y, y_pred, sample_weight, training)
             if not training:
                 return loss
@@ -285,8 +286,7 @@ class Trainer(FedLikeNetwork):
         Returns:
             A scalar tensor; on several replicas, that of each one's part.
         """
-        if self.loss is None:
-            check_has_loss(self, Step(training=True))
+        check_has_loss(self)
         # Keras logs each of several outputs' losses whenever it computes them.
         several = keras.tree.is_nested(y_pred) or keras.tree.is_nested(y)
         known = [*self.variables, *self.metrics_variables] if several else []

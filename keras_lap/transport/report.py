@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from keras_lap._checks import finite_only
-from keras_lap._drawing import counted, text_table
+from keras_lap._drawing import counted, short, text_table
 from keras_lap._extras import require
 from keras_lap.transport.distances import Regularity
 from keras_lap.transport.optimal import Matching
@@ -200,7 +200,7 @@ class TransportReport:
             f"{self.model_name}: transport of {self.num_samples} samples by "
             f"{counted(len(self.blocks), 'block')} in "
             f"{counted(len(self.stages), 'stage')}, p = {self.p:g}, "
-            f"total cost {_number(self.total_cost)}",
+            f"total cost {short(self.total_cost)}",
             "",
             *text_table(_BLOCK_HEAD, map(_block_row, self.blocks), align=">"),
             "",
@@ -221,7 +221,7 @@ _STAGE_HEAD = (
 
 def _block_row(block: BlockTransport) -> tuple[str, ...]:
     name, kind, stage, cost, mean, _, relative, cosine = astuple(block)
-    numbers = map(_number, (cost, mean, relative, cosine))
+    numbers = map(short, (cost, mean, relative, cosine))
     return (name, kind, str(stage), *numbers)
 
 
@@ -231,8 +231,4 @@ def _stage_row(stage: StageTransport, index: int) -> tuple[str, ...]:
         stage.regularity.forward.maximum,
         stage.regularity.inverse.maximum,
     ]
-    return (str(index), str(len(stage.blocks)), *map(_number, numbers))
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}"
+    return (str(index), str(len(stage.blocks)), *map(short, numbers))

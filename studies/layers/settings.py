@@ -53,48 +53,28 @@ class Setting:
         return round(self.blocks / 4), round(self.blocks / 2)
 
 
-def _dense(width: int) -> Callable[..., keras.Model]:
-    return partial(mlp, width=width, step=0.5)
+def _dense(
+    name: str, data: tuple, shape: tuple[int, ...], classes: int, width: int, steps: int
+) -> Setting:
+    """Sixteen dense blocks of a time of one half each."""
+    return Setting(
+        f"{name}, MLP",
+        data,
+        shape,
+        classes,
+        partial(mlp, width=width, step=0.5),
+        16,
+        steps,
+        3e-3,
+        (0, 1, 2, 3, 4, 6, 8, 12, 16),
+        step=0.5,
+    )
 
 
-_DEPTHS = (0, 1, 2, 3, 4, 6, 8, 12, 16)
 SETTINGS = (
-    Setting(
-        "digits, MLP",
-        ("digits", 1000, 300),
-        (8, 8, 1),
-        10,
-        _dense(24),
-        16,
-        700,
-        3e-3,
-        _DEPTHS,
-        step=0.5,
-    ),
-    Setting(
-        "spirals, MLP",
-        ("spirals", 1000, 1000, 4000),
-        (2,),
-        2,
-        _dense(5),
-        16,
-        2500,
-        3e-3,
-        _DEPTHS,
-        step=0.5,
-    ),
-    Setting(
-        "MNIST 2000, MLP",
-        ("mnist", 2000, 1000),
-        (28, 28, 1),
-        10,
-        _dense(24),
-        16,
-        700,
-        3e-3,
-        _DEPTHS,
-        step=0.5,
-    ),
+    _dense("digits", ("digits", 1000, 300), (8, 8, 1), 10, 24, 700),
+    _dense("spirals", ("spirals", 1000, 1000, 4000), (2,), 2, 5, 2500),
+    _dense("MNIST 2000", ("mnist", 2000, 1000), (28, 28, 1), 10, 24, 700),
     Setting(
         "digits, ResNet9",
         ("digits", 1000, 300),

@@ -95,14 +95,6 @@ def data(build):
 BUILDERS = {"functional": in_functional, "subclassed": subclassed}
 
 
-@pytest.fixture(params=["float32", "mixed_float16"])
-def policy(request):
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(request.param)
-    yield request.param
-    keras.config.set_dtype_policy(before)
-
-
 def close(ours, theirs, policy):
     """Half precision keeps three digits; its sums of ten lose one of them."""
     if policy == "float32":

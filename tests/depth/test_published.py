@@ -27,14 +27,6 @@ LAST = {
 RNG = np.random.default_rng(0)
 
 
-@pytest.fixture(params=["float32", "mixed_float16"])
-def policy(request):
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(request.param)
-    yield request.param
-    keras.config.set_dtype_policy(before)
-
-
 def close(ours, theirs, policy):
     """Probabilities, or features after a norm; half precision keeps three digits."""
     tolerance = 1e-5 if policy == "float32" else 1e-2
