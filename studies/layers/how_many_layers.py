@@ -54,7 +54,7 @@ SMALL = {
     "spirals, MLP": (10, 5, 2),
     "MNIST 2000, MLP": (10, 5, 2),
     "digits, ResNet9": (10, 3, 1),
-    "CIFAR 2000, 12 conv": (10, 3, 1),
+    "CIFAR 4000, 16 conv": (10, 5, 1),
     "digits, ViT": (10, 3, 1),
 }
 

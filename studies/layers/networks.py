@@ -64,6 +64,51 @@ def convolutional(
     return network if blocks else keras_lap.depth.prune(network, 0)
 
 
+def pooled(
+    input_shape: tuple[int, ...], classes: int, blocks: int, filters: int
+) -> keras.Model:
+    """Pre-activation blocks whose head sees the mean over the image alone.
+
+    Where the head takes every pixel of the state, as that of `convolutional`, it does
+    much of the work and few blocks are needed; here the blocks have to gather what is
+    said of an image in one vector.
+
+    Args:
+        input_shape: `(height, width, channels)`; the states have a quarter of both.
+        classes: Number of logits.
+        blocks: Number of residual blocks, from 0.
+        filters: Channels of the state.
+
+    Returns:
+        A model from `(batch, height, width, channels)` to `(batch, classes)`.
+    """
+    layers = keras.layers
+
+    def norm_relu(x: Tensor, name: str) -> Tensor:
+        x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_bn")(x)
+        return layers.ReLU(name=f"{name}_relu")(x)
+
+    def conv(x: Tensor, name: str, strides: int = 1) -> Tensor:
+        return layers.Conv2D(
+            filters,
+            3,
+            strides,
+            "same",
+            use_bias=False,
+            kernel_initializer="he_normal",
+            name=name,
+        )(x)
+
+    inputs = keras.Input(input_shape)
+    x = conv(inputs, "stem", strides=4)
+    for k in range(1, blocks + 1):
+        v = conv(norm_relu(x, f"block{k}_1"), f"block{k}_conv1")
+        v = conv(norm_relu(v, f"block{k}_2"), f"block{k}_conv2")
+        x = layers.Add(name=f"block{k}_add")([x, v])
+    x = layers.GlobalAveragePooling2D(name="head_pool")(norm_relu(x, "head"))
+    return keras.Model(inputs, layers.Dense(classes, name="logits")(x))
+
+
 def transformer(
     input_shape: tuple[int, ...], classes: int, blocks: int, width: int, patch: int
 ) -> keras.Model:

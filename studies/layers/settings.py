@@ -8,7 +8,7 @@ from functools import partial
 
 import keras
 
-from studies.layers.networks import convolutional, mlp, transformer
+from studies.layers.networks import convolutional, mlp, pooled, transformer
 
 
 @dataclass(frozen=True)
@@ -88,15 +88,15 @@ SETTINGS = (
         in_one_loop=False,
     ),
     Setting(
-        "CIFAR 2000, 12 conv",
-        ("cifar10", 2000, 1000, 2000),
+        "CIFAR 4000, 16 conv",
+        ("cifar10", 4000, 1000, 2000),
         (32, 32, 3),
         10,
-        partial(convolutional, filters=8),
-        12,
-        400,
+        partial(pooled, filters=16),
+        16,
+        600,
         3e-3,
-        (0, 1, 2, 3, 4, 6, 9, 12),
+        (0, 1, 2, 3, 4, 6, 8, 12, 16),
         in_one_loop=False,
     ),
     Setting(
