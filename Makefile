@@ -21,7 +21,7 @@ BENCHMARK = KERAS_LAP_DISTRIBUTED_PYTHON=$(CURDIR)/$(DISTRIBUTED_VENV)/bin/pytho
 
 .PHONY: quickstart test lint test-tensorflow test-jax test-torch clean
 .PHONY: test-distributed test-nightly
-.PHONY: docs docs-serve benchmarks benchmarks-quick benchmarks-guard
+.PHONY: docs docs-check docs-serve benchmarks benchmarks-quick benchmarks-guard
 .PHONY: support check-support
 
 # How each way of training ended, of which docs/support.md is made: of whole runs only.
@@ -70,6 +70,10 @@ check-support:
 
 docs: $(VENV)/.test
 	$(VENV)/bin/mkdocs build $(ARGS)
+
+# Every page in headless Chromium, which has to be there; pictures in build/screenshots.
+docs-check: docs
+	$(VENV)/bin/python docs/hooks/browser.py $(ARGS)
 
 docs-serve: $(VENV)/.test
 	$(VENV)/bin/mkdocs serve $(ARGS)

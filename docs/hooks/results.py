@@ -1,4 +1,4 @@
-"""Adds `studies/results/`, what the studies found, to the pages of the site.
+"""Adds `studies/results/`, what the studies found, and the changelog to the site.
 
 The results lie beside what made them, and are read there too. Their pages are in
 `results/` of the site, and the files that they lead to lie beside them.
@@ -22,7 +22,10 @@ _LINKS = {
 
 def on_files(files: Files, config: Any) -> Files:
     """Adds the results; MkDocs calls this when it has read `docs/`."""
-    studies = Path(config.config_file_path).parent / "studies"
+    root = Path(config.config_file_path).parent
+    changes = (root / "CHANGELOG.md").read_text("utf-8").replace("](docs/", "](")
+    files.append(File.generated(config, "changelog.md", content=changes))
+    studies = root / "studies"
     for path in sorted((studies / "results").iterdir()):
         place = path.relative_to(studies).as_posix()
         files.append(
