@@ -1,6 +1,6 @@
 """Looks at every page of the built site in headless Chromium.
 
-Each page is opened on a desktop (1280 pixels wide) and on a phone (400), light and dark,
+Each page is opened on a desktop (1280 pixels) and on a phone (400), light and dark,
 from a server of its own that adds one script to it. The script says what a reader would
 suffer: a page wider than its window, code wider than its box on a desktop, an error on
 the console, a request to another server, a picture that did not load. Screenshots stay
@@ -8,7 +8,7 @@ in `build/screenshots/`.
 
     make docs-check
 
-It needs a Chromium, found on the path or named by CHROMIUM, and ends with status 1 where
+It needs a Chromium, on the path or named by CHROMIUM, and ends with status 1 where
 a page has a fault.
 """
 
