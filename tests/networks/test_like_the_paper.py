@@ -1,7 +1,6 @@
 """The authors' networks against plain PyTorch, with its weights ported.
 
-`Theirs` computes them from what is known of their code, in float64, with names and arrays
-of PyTorch's. The functions that port its weights are those of the page on porting.
+The functions that port weights are those of the page on porting.
 """
 
 from __future__ import annotations
@@ -19,156 +18,10 @@ import keras_lap
 from keras_lap import networks
 
 torch = pytest.importorskip("torch")
-functional = torch.nn.functional
+Theirs = pytest.importorskip("support.authors_networks").Theirs
 
 PAGE = Path(__file__).parents[2] / "docs" / "porting.md"
 CLASSES, FILTERS = 3, 4
-
-
-class Theirs:
-    """A forward pass in PyTorch; arrays are drawn where one is first asked for."""
-
-    def __init__(self, normalized=True):
-        self.normalized = normalized
-        self.training = True
-        self.state = {}
-        self.numbers = np.random.default_rng(3)
-
-    def array(self, name, shape, low, high):
-        if name not in self.state:
-            drawn = self.numbers.uniform(low, high, shape)
-            self.state[name] = torch.tensor(drawn)
-        return self.state[name]
-
-    def bias(self, name, size):
-        return self.array(f"{name}.bias", (size,), -0.5, 0.5)
-
-    def conv(self, x, name, filters, size, stride=1, bias=False, groups=1):
-        shape = (filters, x.shape[1] // groups, size, size)
-        bound = math.sqrt(6 / (filters * size * size))
-        weight = self.array(f"{name}.weight", shape, -bound, bound)
-        offset = self.bias(name, filters) if bias else None
-        return functional.conv2d(
-            x, weight, offset, stride, padding=size // 2, groups=groups
-        )
-
-    def linear(self, x, name, units):
-        x = x.flatten(1)
-        bound = math.sqrt(6 / x.shape[1])
-        weight = self.array(f"{name}.weight", (units, x.shape[1]), -bound, bound)
-        return functional.linear(x, weight, self.bias(name, units))
-
-    def norm_relu(self, x, name):
-        return functional.relu(self.norm(x, name))
-
-    def norm(self, x, name):
-        size = (x.shape[1],)
-        return functional.batch_norm(
-            x,
-            self.array(f"{name}.running_mean", size, -0.5, 0.5),
-            self.array(f"{name}.running_var", size, 0.5, 2),
-            self.array(f"{name}.weight", size, 0.5, 1.5),
-            self.bias(name, size[0]),
-            training=self.training,
-        )
-
-    # Stems: on MNIST and CIFAR-10, on CIFAR-100, on ImageNet.
-
-    def halving(self, x):
-        x = self.conv(x, "encoder.0", FILTERS // 2, 3, bias=True)
-        x = self.conv(functional.relu(x), "encoder.2", FILTERS, 5, 2, bias=True)
-        return functional.relu(x)
-
-    def keeping(self, x):
-        x = self.conv(x, "encoder.0", FILTERS // 2, 3, bias=True)
-        x = self.norm_relu(x, "encoder.1")
-        x = self.conv(x, "encoder.3", FILTERS, 3, bias=True)
-        return self.norm_relu(x, "encoder.4")
-
-    def dividing(self, x):
-        x = self.norm_relu(self.conv(x, "encoder.0", FILTERS, 7, 2, True), "encoder.1")
-        return self.norm_relu(
-            self.conv(x, "encoder.3", FILTERS, 3, 2, True), "encoder.4"
-        )
-
-    # Blocks.
-
-    def stage(self, x, name, blocks):
-        for k in range(blocks):
-            block, v = f"{name}.blocks.{k}", x
-            if not self.normalized:
-                v = functional.relu(x)  # their slip: the first convolution is lost
-            else:
-                if (name, k) != ("stage1", 0):
-                    v = self.norm_relu(v, f"{block}.bn1")
-                v = self.conv(v, f"{block}.cv1", x.shape[1], 3)
-                v = self.norm_relu(v, f"{block}.bn2")
-            v = self.conv(v, f"{block}.cv2", x.shape[1], 3)
-            self.displacements.append(v)
-            x = x + v
-        return x
-
-    def resnext_stage(self, x, name, blocks, inner, outer, stride):
-        for k in range(blocks):
-            block = f"{name}.blocks.{k}"
-            stride = stride if k == 0 else 1
-            r = self.norm_relu(self.conv(x, f"{block}.cv1", inner, 1), f"{block}.bn1")
-            r = self.conv(r, f"{block}.cv2", inner, 3, stride, groups=2)
-            r = self.norm_relu(r, f"{block}.bn2")
-            r = self.norm_relu(self.conv(r, f"{block}.cv3", outer, 1), f"{block}.bn3")
-            if k == 0:
-                x = self.conv(x, f"{block}.downsample.0", outer, 1, stride)
-                x = self.norm(x, f"{block}.downsample.1")
-            z = functional.relu(x + r)
-            self.displacements.append(z - x)
-            x = z
-        return x
-
-    # Networks.
-
-    def one_representation(self, x, stem):
-        x = self.stage(stem(self, x), "stage1", 3)
-        x = self.norm_relu(self.linear(x, "classifier.0", 10 * CLASSES), "classifier.1")
-        return self.linear(x, "classifier.3", CLASSES)
-
-    def three_stages(self, x):
-        width = x.shape[1]
-        x = self.stage(x, "stage1", 1)
-        x = self.stage(self.conv(x, "cv1", 2 * width, 1, 2), "stage2", 2)
-        x = self.stage(self.conv(x, "cv2", 4 * width, 1, 2), "stage3", 1)
-        x = functional.avg_pool2d(self.norm_relu(x, "bn"), 8, 8)
-        return self.linear(x, "classifier", CLASSES)
-
-    def resnet(self, x):
-        return self.three_stages(self.keeping(x))
-
-    def wide(self, x):
-        return self.three_stages(self.conv(x, "cv0", FILTERS, 3))
-
-    def avgpool(self, x):
-        x = self.keeping(x)
-        for number, blocks in enumerate((1, 2, 1), start=1):
-            x = self.stage(x, f"stage{number}", blocks)
-            x = functional.avg_pool2d(x, 2, 2)
-        x = functional.avg_pool2d(self.norm_relu(x, "bn"), 4, 4)
-        return self.linear(x, "classifier", CLASSES)
-
-    def resnext(self, x, stem, blocks, window):
-        x = stem(self, x)
-        for number, count in enumerate(blocks, start=1):
-            growth = 2 ** (number - 1)
-            x = self.resnext_stage(
-                *(x, f"stage{number}", count, 4 * growth, 4 * FILTERS * growth),
-                stride=1 if number == 1 else 2,
-            )
-        return self.linear(functional.avg_pool2d(x, window, 1), "classifier", CLASSES)
-
-    def run(self, forward, images, training):
-        """Logits, and what the authors penalise."""
-        self.training, self.displacements = training, []
-        logits = forward(self, torch.tensor(images.transpose(0, 3, 1, 2)))
-        moves = [move.permute(0, 2, 3, 1) for move in self.displacements]
-        return [each.numpy() for each in (logits, *moves)]
 
 
 def one_representation(stem):
@@ -255,6 +108,12 @@ def zeros(shape, dtype=None):
     return np.zeros(shape, dtype)
 
 
+def build_small(build=networks.resnext29, size=8, **options):
+    options = GROUPED | STAGES | options if build is networks.resnext29 else options
+    options = {"kernel_initializer": zeros, "like_the_paper": True} | options
+    return build((size, size, 2), CLASSES, filters=FILTERS, **options)
+
+
 def assert_close(ours, theirs):
     """Float32 keeps 6e-8; some twenty layers and norms after it, 1e-6 was seen."""
     ours = as_numpy(ours)
@@ -262,7 +121,17 @@ def assert_close(ours, theirs):
     assert np.abs(ours - theirs).max() <= 1e-5 * np.abs(theirs).max()
 
 
-@pytest.mark.parametrize("case", CASES)
+# Each operation is compiled anew for each shape by JAX, in half a minute for all.
+ON_ALL_BACKENDS = ("odd", "avgpool, odd", "resnext29")
+
+
+def on_one_backend(case):
+    skip = case not in ON_ALL_BACKENDS and keras.backend.backend() != "torch"
+    reason = "what differs between the cases depends on no backend"
+    return pytest.param(case, marks=pytest.mark.skipif(skip, reason=reason))
+
+
+@pytest.mark.parametrize("case", [*map(on_one_backend, CASES)])
 def test_logits_and_displacements_are_those_of_the_authors_network(case, page):
     build, options, forward, size = CASES[case]
     images = np.random.default_rng(0).normal(size=(3, size, size, 2))
@@ -276,7 +145,7 @@ def test_logits_and_displacements_are_those_of_the_authors_network(case, page):
         like_the_paper=True,
         **options,
     )
-    theirs = Theirs(normalized)
+    theirs = Theirs(FILTERS, CLASSES, normalized)
     theirs.run(forward, images, training=False)  # draws its arrays
     names = page["their_names"](network)
     page["port"](network, theirs.state, names)
@@ -294,9 +163,136 @@ def test_logits_and_displacements_are_those_of_the_authors_network(case, page):
             assert_close(mine, his)
     for ours, name in names.items():
         if f"{name}.running_var" in theirs.state:
-            # The step changed them, by the unbiased variance.
+            # The pass in training changed them, by the unbiased variance.
             layer = network.get_layer(ours)
-            assert_close(layer.moving_mean, theirs.state[f"{name}.running_mean"].numpy())
+            assert_close(
+                layer.moving_mean, theirs.state[f"{name}.running_mean"].numpy()
+            )
             assert_close(
                 layer.moving_variance, theirs.state[f"{name}.running_var"].numpy()
             )
+
+
+one_backend = pytest.mark.skipif(
+    keras.backend.backend() != "torch", reason="depends on no backend"
+)
+
+
+@one_backend
+@pytest.mark.parametrize(
+    ("build", "identities", "all_blocks"),
+    [(networks.resnext29, 6, 9), (networks.resnext50, 12, 16)],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_all_blocks_of_a_resnext_count_with_projections(build, identities, all_blocks):
+    options = GROUPED | {"kernel_initializer": zeros, "like_the_paper": True}
+    network = build((16, 16, 3), 5, filters=2, **options)
+    assert len(keras_lap.find_residual_blocks(network)) == identities
+    report = keras_lap.find_residual_blocks(network, include_projections=True)
+    assert (len(report), report.skipped) == (all_blocks, ())
+
+
+@one_backend
+def test_kernels_start_as_kaiming_normal_over_the_fan_out_in_pytorch():
+    network = networks.resnext29(
+        *((8, 8, 3), 100), filters=16, cardinality=4, group_width=8, like_the_paper=True
+    )
+    kernels = [layer.kernel for layer in network.layers if hasattr(layer, "kernel")]
+    for kernel in map(as_numpy, kernels):
+        *window, inputs, outputs = kernel.shape
+        theirs = torch.nn.init.kaiming_normal_(
+            torch.empty(outputs, inputs, *window), mode="fan_out", nonlinearity="relu"
+        )
+        fan_out = outputs * math.prod(window)
+        tolerance = 5 / math.sqrt(2 * kernel.size)  # five standard errors
+        for drawn in (kernel, theirs.numpy()):
+            assert drawn.std() == pytest.approx(math.sqrt(2 / fan_out), rel=tolerance)
+
+
+def test_moving_statistics_in_fit_are_those_of_pytorch():
+    "Of four values a channel, where biased and unbiased variance are far apart."
+    inputs = np.random.default_rng(0).normal(size=(12, 5)).astype("float32")
+    network = keras.Sequential([keras.Input((5,)), norm_of_the_package()])
+    network.compile(keras.optimizers.SGD(0.0), "mse")
+    network.fit(inputs, inputs, batch_size=4, epochs=2, shuffle=False, verbose=0)
+    module = torch.nn.BatchNorm1d(5)
+    for batch in [*np.split(inputs, 3)] * 2:
+        module(torch.tensor(batch))
+    layer = network.layers[0]
+    assert_close(layer.moving_mean, module.running_mean.numpy())
+    assert_close(layer.moving_variance, module.running_var.numpy())
+
+    kept = as_numpy(layer.moving_variance)
+    layer.trainable = False
+    network(inputs, training=True)
+    np.testing.assert_array_equal(as_numpy(layer.moving_variance), kept)
+
+
+def norm_of_the_package():
+    network = build_small()
+    config = network.get_layer("stem_bn1").get_config()
+    return type(network.get_layer("stem_bn1")).from_config(config)
+
+
+def test_it_trains_and_is_saved(tmp_path):
+    network = build_small(kernel_initializer="he_normal")
+    model = keras_lap.LeastActionModel(network, include_projections=True)
+    model.compile(
+        keras.optimizers.SGD(0.01),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    images = np.random.default_rng(0).normal(size=(4, 8, 8, 2)).astype("float32")
+    history = model.fit(images, np.arange(4) % CLASSES, verbose=0).history
+    assert 0 < history["transport_cost"][0] < math.inf
+    network.save(tmp_path / "network.keras")
+    loaded = keras.saving.load_model(tmp_path / "network.keras")
+    np.testing.assert_allclose(
+        loaded.predict(images, verbose=0),
+        network.predict(images, verbose=0),
+        rtol=1e-6,  # the same operations on the same weights
+    )
+
+
+# Sizes and errors.
+
+
+@one_backend
+@pytest.mark.parametrize(
+    ("build", "size", "features"),
+    [
+        (networks.resnet, 8, 4 * FILTERS),
+        (networks.resnet, 64, 2 * 2 * 4 * FILTERS),
+        (networks.avgpool_resnet, 8, FILTERS),
+        (networks.wide_resnet, 28, 4 * FILTERS),
+        (networks.resnext29, 8, 16 * FILTERS),
+        (networks.resnext29, 32, 2 * 2 * 16 * FILTERS),
+    ],
+)
+def test_small_images_cut_the_window_of_the_head(build, size, features):
+    assert build_small(build, size).get_layer("logits").kernel.shape[0] == features
+
+
+@one_backend
+def test_what_the_authors_networks_have_not_is_refused():
+    with pytest.raises(ValueError, match=r"`batch_norm` must be True.*Leave"):
+        build_small(batch_norm=False)
+    with pytest.raises(ValueError, match=r"`like_the_paper` must be True or F.*=1"):
+        build_small(like_the_paper=1)
+    with pytest.raises(ValueError, match=r"at least 8.*\(7, 7, 2\)"):
+        build_small(networks.avgpool_resnet, 7)
+    with pytest.raises(ValueError, match=r"`filters` must be an even integer"):
+        networks.resnext29((8, 8, 3), 5, filters=5, like_the_paper=True)
+    with pytest.raises(ValueError, match=r"halving.*cifar.*'imagenet'"):
+        build_small(networks.resnet9, stem="imagenet")
+
+
+@one_backend
+def test_another_order_of_axes_is_refused():
+    before = keras.config.image_data_format()
+    keras.config.set_image_data_format("channels_first")
+    try:
+        for build in {build for build, *_ in CASES.values()}:
+            with pytest.raises(ValueError, match=r"channels_first.*set_image_data"):
+                build((3, 32, 32), CLASSES)
+    finally:
+        keras.config.set_image_data_format(before)
