@@ -11,10 +11,10 @@ import keras
 from keras_lap._checks import finite_number, is_whole, refusal, whole_number
 
 _Tensor: TypeAlias = keras.KerasTensor
-_CHANNELS_LAST = {"data_format": "channels_last"}
+CHANNELS_LAST = {"data_format": "channels_last"}
 # PyTorch's defaults, with which the authors trained. Keras' momentum of 0.99 needs
 # hundreds of steps to settle, more than a small training set gives in many epochs.
-_BATCH_NORM = {"momentum": 0.9, "epsilon": 1e-5}
+BATCH_NORM = {"momentum": 0.9, "epsilon": 1e-5}
 
 
 class Layers:
@@ -55,8 +55,8 @@ class Layers:
         **options: Any,
     ) -> _Tensor:
         """Convolves; `normalized` says that a batch normalisation directly follows."""
-        options |= self.kernel_options(name, normalized) | _CHANNELS_LAST
-        return keras.layers.Conv2D(filters, size, padding="same", **options)(x)
+        made = {"padding": "same"} | self.kernel_options(name, normalized) | options
+        return keras.layers.Conv2D(filters, size, **made, **CHANNELS_LAST)(x)
 
     def dense(
         self, x: _Tensor, units: int, name: str, *, normalized: bool = False
@@ -69,7 +69,7 @@ class Layers:
         """Batch normalisation, if the network has any."""
         if not self.batch_norm:
             return x
-        return keras.layers.BatchNormalization(**_BATCH_NORM, name=name)(x)
+        return keras.layers.BatchNormalization(**BATCH_NORM, name=name)(x)
 
     def norm_relu(self, x: _Tensor, prefix: str, number: str = "") -> _Tensor:
         """Normalises and rectifies."""
@@ -98,12 +98,9 @@ class Layers:
 
     def halving_stem(self, x: _Tensor, filters: int) -> _Tensor:
         """Halves the resolution and brings the channels to `filters`."""
-        if filters % 2:
-            accepted = "be an even integer, as the first convolution has half as many"
-            raise refusal("`filters`", accepted, filters, "Pass e.g. 32 or 64.")
-        x = self.conv(x, filters // 2, 3, "stem_conv1")
+        x = self.conv(x, half(filters), 3, "stem_conv1", use_bias=True)
         x = keras.layers.ReLU(name="stem_relu1")(x)
-        x = self.conv(x, filters, 5, "stem_conv2", strides=2)
+        x = self.conv(x, filters, 5, "stem_conv2", strides=2, use_bias=True)
         return keras.layers.ReLU(name="stem_relu2")(x)
 
     def small_image_stem(self, x: _Tensor, filters: int) -> _Tensor:
@@ -114,7 +111,7 @@ class Layers:
         """Halves the resolution twice."""
         x = self.conv_norm_relu(x, filters, 7, "stem", strides=2)
         return keras.layers.MaxPooling2D(
-            3, strides=2, padding="same", **_CHANNELS_LAST, name="stem_pool"
+            3, strides=2, padding="same", **CHANNELS_LAST, name="stem_pool"
         )(x)
 
     def pre_activation_block(
@@ -149,7 +146,7 @@ class Layers:
 
     def pooling_transition(self, x: _Tensor, name: str) -> _Tensor:
         """Halves the resolution."""
-        return keras.layers.AveragePooling2D(2, **_CHANNELS_LAST, name=name)(x)
+        return keras.layers.AveragePooling2D(2, **CHANNELS_LAST, name=name)(x)
 
     def resnext_block(
         self, x: _Tensor, inner: int, outer: int, name: str, groups: int, strides: int
@@ -158,12 +155,16 @@ class Layers:
         r = self.conv_norm_relu(x, inner, 1, name, "1")
         r = self.conv_norm_relu(r, inner, 3, name, "2", strides=strides, groups=groups)
         r = self.conv(r, outer, 1, f"{name}_conv3", normalized=True)
-        r = self.norm(r, f"{name}_bn3")
+        r = self.end_of_branch(r, name)
         if strides > 1 or x.shape[-1] != outer:
             shortcut = f"{name}_projection_conv"
             x = self.conv(x, outer, 1, shortcut, strides=strides, normalized=True)
             x = self.norm(x, f"{name}_projection_bn")
         return keras.layers.ReLU(name=f"{name}_relu3")(self.step(x, r, name))
+
+    def end_of_branch(self, r: _Tensor, name: str) -> _Tensor:
+        """What follows the last convolution of a ResNeXt branch."""
+        return self.norm(r, f"{name}_bn3")
 
     def resnext_stages(
         self, x: _Tensor, filters: int, blocks: Sequence[int], groups: int, width: int
@@ -178,9 +179,14 @@ class Layers:
             x = self.resnext_block(x, inner, outer, name, groups, strides)
         return x
 
-    def pooled_logits(self, x: _Tensor, num_classes: int) -> _Tensor:
-        """The head: global average pooling and a dense layer."""
-        x = keras.layers.GlobalAveragePooling2D(**_CHANNELS_LAST, name="head_pool")(x)
+    def pooled_logits(
+        self, x: _Tensor, num_classes: int, window: int, strides: int
+    ) -> _Tensor:
+        """The head: average pooling, here global, and a dense layer.
+
+        `window` and `strides` are those of the authors' network.
+        """
+        x = keras.layers.GlobalAveragePooling2D(**CHANNELS_LAST, name="head_pool")(x)
         return self.dense(x, num_classes, "logits")
 
 
@@ -209,10 +215,25 @@ def _stages_and_blocks(blocks: Sequence[int]) -> Iterator[tuple[int, int]]:
             yield stage, block
 
 
+def half(filters: int) -> int:
+    """Half of `filters`, which must be even."""
+    if filters % 2:
+        accepted = "be an even integer, as the first convolution has half as many"
+        raise refusal("`filters`", accepted, filters, "Pass e.g. 32 or 64.")
+    return filters // 2
+
+
 def image_input(
     input_shape: Sequence[int], num_classes: int, filters: int, smallest: int = 1
 ) -> _Tensor:
     """The input of a network whose images have at least `smallest` pixels a side."""
+    if keras.config.image_data_format() != "channels_last":
+        raise ValueError(
+            "The networks of keras_lap take images as (height, width, channels). "
+            f"Received: image_data_format={keras.config.image_data_format()!r}. Call "
+            "keras.config.set_image_data_format('channels_last') before building, and "
+            "pass data as x.transpose(0, 2, 3, 1)."
+        )
     check_positive_integers(num_classes=num_classes, filters=filters)
     shape = tuple(input_shape) if isinstance(input_shape, Sequence) else ()
     valid = len(shape) == 3 and all(is_whole(size, 1) for size in shape)

@@ -114,7 +114,9 @@ def neural_ode(
         return keras.layers.Dense(units, kernel_initializer=kernel, name=name)
 
     inputs = keras.Input(tuple(input_shape), name="input")
-    x = keras.layers.Flatten(name="flatten")(inputs) if len(input_shape) > 1 else inputs
+    x = inputs
+    if len(input_shape) > 1:
+        x = keras.layers.Flatten(data_format="channels_last", name="flatten")(x)
     if augment:
         x = _within_model(x, lambda t: keras.ops.pad(t, ((0, 0), (0, augment))), "pad")
     for number, time_step in enumerate(each_step, start=1):
