@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ from keras_lap.training.own_methods import check_network
 from keras_lap.training.step import Steps
 from keras_lap.training.terms import terms_of
 from keras_lap.training.trainer import Trainer
+from keras_lap.training.voice import multiplier, show_line, with_voice
 from keras_lap.trajectory import Recorder
 
 
@@ -125,6 +127,7 @@ class LeastActionModel(Trainer):
         super().__init__(autocast=False, **kwargs)
         self.network = network
         self.ascent = ascent
+        self.ascent.build(())
         self.energy = energy
         self.running_costs = tuple(running_costs)
         self.horizon = horizon if horizon is None or is_number(horizon) else steps
@@ -187,14 +190,53 @@ class LeastActionModel(Trainer):
         """Names of the network's outputs, by which losses may be given."""
         return getattr(self.network, "output_names", None)
 
+    @property
+    def inputs(self) -> list[Any]:
+        """As of the network; its `AttributeError` if it has none."""
+        return self.network.inputs
+
+    @property
+    def outputs(self) -> list[Any]:
+        """As of the network; its `AttributeError` if it has none."""
+        return self.network.outputs
+
+    @property
+    def input_shape(self) -> Any:
+        """As of the network; its `AttributeError` if it has none."""
+        return self.network.input_shape
+
+    @property
+    def output_shape(self) -> Any:
+        """As of the network; its `AttributeError` if it has none."""
+        return self.network.output_shape
+
+    def summary(self, *args: Any, **kwargs: Any) -> None:
+        """As `keras.Model.summary`, and a line on the blocks, the energy and λ."""
+        super().summary(*args, **kwargs)
+        given = inspect.signature(keras.Model.summary).bind(self, *args, **kwargs)
+        parts = [self._report.summary]
+        if self.energy is not None:
+            now = float(replicas.read(self.multiplier))
+            parts.append(f"λ = {multiplier(now)}" if now > 0 else "λ not chosen yet")
+        show = given.arguments.get("print_fn") or show_line
+        show(f" Least action: {', '.join(parts)}")
+
     def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
-        """As `keras.Model.fit`. λ stays constant without a `MultiplierUpdate`."""
+        """As `keras.Model.fit`. λ stays constant without a `MultiplierUpdate`.
+
+        Unless ``verbose=0``, a few lines beginning with "Least action:" say which
+        blocks count, what part of the objective the energy is, and what became of it.
+        """
         # An interrupted fit may have left the schedule of its callback behind, and
         # a callback that restores weights brings it back after the training.
         self.ascent.stop()
         history = super().fit(*args, **kwargs)
         self.ascent.stop()
         return history
+
+    def fit_as_keras(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
+        """As `keras.Model.fit`, with lines of its own; see `fit`."""
+        return super().fit_as_keras(**with_voice(self, args, kwargs))
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """As `keras.Model.save`; what cannot be saved leaves no half a file.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -38,6 +39,8 @@ _RAISES_LATE = keras.backend.backend() == "torch"
 # What a compiled step of JAX gives a variable gets out of it only where Keras collects
 # it, which is around `compute_loss` and nowhere later.
 _RAISES_WITHIN = _HOLDS_VALUES = keras.backend.backend() == "jax"
+# Two means of the same losses differ by no more, in float32.
+SAME = 1e-5
 # TensorFlow's trainer knows its metrics once the first step is traced, not before.
 _BUILDS_LATE = keras.backend.backend() == "tensorflow"
 
@@ -388,13 +391,33 @@ class Trainer(FedLikeNetwork):
             return [scope.get_current_value(variable) for variable in variables]
 
     def get_metrics_result(self) -> dict[str, Any]:
-        """As in `keras.Model`; of L, C and λ what was measured."""
+        """As in `keras.Model`; with L, C and λ where they were measured in training.
+
+        Of an evaluation it is that of the network, in number and order.
+        """
         self._settle_late()
         result = super().get_metrics_result()
         step, measures = self._step, self._measures
-        seen = measures.has_seen() if step is None else step.is_settled
-        trained = measures.has_trained() if step is None else seen and step.training
+        trained = step.is_settled and step.training if step else measures.has_trained()
         if not trained:
-            for name in set(measures.names) - ({TASK_LOSS} if seen else set()):
+            for name in measures.names:
                 del result[name]
+        return result
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.evaluate` of the network.
+
+        In a dictionary there is `task_loss` besides, where it differs from `loss` by
+        losses of the network's own; in the validation of `fit`, always.
+        """
+        result = super().evaluate(*args, **kwargs)
+        if isinstance(result, dict):
+            validates = isinstance(
+                kwargs.get("callbacks"), keras.callbacks.CallbackList
+            )
+            task_loss = self._measures.task_loss()
+            if task_loss is not None and (
+                validates or not math.isclose(task_loss, result["loss"], rel_tol=SAME)
+            ):
+                return {**result, TASK_LOSS: task_loss}
         return result
