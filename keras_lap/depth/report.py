@@ -219,7 +219,7 @@ class DepthReport:
 
     def _repr_html_(self) -> str:
         said = "".join(f"<p>{html.escape(line)}</p>" for line in self.sentences())
-        return said + "".join(table(rows) for rows in self.tables())
+        return said + "".join(html_table(rows) for rows in self.tables())
 
     def sentences(self) -> list[str]:
         """What it says, line by line: advice, change, decay."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +21,7 @@ from keras_lap.blocks import (
 )
 from keras_lap.running_costs import Path, RunningCost
 from keras_lap.training import replicas
-from keras_lap.training.measures import Measures
+from keras_lap.training.measures import TASK_LOSS, Measures
 from keras_lap.training.multiplier import MultiplierAscent
 from keras_lap.training.own_methods import check_network
 from keras_lap.training.step import Steps
@@ -28,6 +29,9 @@ from keras_lap.training.terms import terms_of
 from keras_lap.training.trainer import Trainer
 from keras_lap.training.voice import multiplier, show_line, with_voice
 from keras_lap.trajectory import Recorder
+
+# Two means of the same losses differ by no more, in float32.
+_SAME = 1e-5
 
 
 @keras.saving.register_keras_serializable("keras_lap")
@@ -237,6 +241,20 @@ class LeastActionModel(Trainer):
     def fit_as_keras(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """As `keras.Model.fit`, with lines of its own; see `fit`."""
         return super().fit_as_keras(**with_voice(self, args, kwargs))
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.evaluate` of the bare network.
+
+        A dictionary holds `task_loss` besides, where it differs from `loss` by losses
+        of the network's own; the validation of `fit` logs it always.
+        """
+        result = super().evaluate(*args, **kwargs)
+        task_loss = self._measures.task_loss() if isinstance(result, dict) else None
+        if task_loss is None:
+            return result
+        within = isinstance(kwargs.get("callbacks"), keras.callbacks.CallbackList)
+        same = math.isclose(task_loss, result["loss"], rel_tol=_SAME)
+        return {**result, TASK_LOSS: task_loss} if within or not same else result
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """As `keras.Model.save`; what cannot be saved leaves no half a file.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ from keras import ops
 from keras_lap.running_costs import Path
 from keras_lap.training import replicas
 from keras_lap.training.ascent import check_schedule
-from keras_lap.training.measures import TASK_LOSS, Measures, check_names
+from keras_lap.training.measures import Measures, check_names
 from keras_lap.training.multiplier import MultiplierAscent
 from keras_lap.training.own_methods import FedLikeNetwork
 from keras_lap.training.step import (
@@ -39,8 +38,6 @@ _RAISES_LATE = keras.backend.backend() == "torch"
 # What a compiled step of JAX gives a variable gets out of it only where Keras collects
 # it, which is around `compute_loss` and nowhere later.
 _RAISES_WITHIN = _HOLDS_VALUES = keras.backend.backend() == "jax"
-# Two means of the same losses differ by no more, in float32.
-SAME = 1e-5
 # TensorFlow's trainer knows its metrics once the first step is traced, not before.
 _BUILDS_LATE = keras.backend.backend() == "tensorflow"
 
@@ -402,22 +399,4 @@ class Trainer(FedLikeNetwork):
         if not trained:
             for name in measures.names:
                 del result[name]
-        return result
-
-    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
-        """As `keras.Model.evaluate` of the network.
-
-        In a dictionary there is `task_loss` besides, where it differs from `loss` by
-        losses of the network's own; in the validation of `fit`, always.
-        """
-        result = super().evaluate(*args, **kwargs)
-        if isinstance(result, dict):
-            validates = isinstance(
-                kwargs.get("callbacks"), keras.callbacks.CallbackList
-            )
-            task_loss = self._measures.task_loss()
-            if task_loss is not None and (
-                validates or not math.isclose(task_loss, result["loss"], rel_tol=SAME)
-            ):
-                return {**result, TASK_LOSS: task_loss}
         return result

@@ -11,7 +11,7 @@ from typing import Any
 
 import keras
 
-from keras_lap._drawing import counted, short
+from keras_lap._drawing import short
 from keras_lap.blocks import BlockReport
 from keras_lap.running_costs import RunningCost
 from keras_lap.training.ascent import GREATEST
@@ -56,6 +56,10 @@ class Voice(keras.callbacks.Callback):
         self._start: float | None = None  # λ_0 of this training
         self._rises_at_once, self._tau = False, 0.0
         self._has_complained = False
+        self._interactive = keras.config.is_interactive_logging_enabled()
+
+    def _say(self, text: str) -> None:
+        show_line(f"Least action: {text}.", self._interactive)
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Says which blocks count, and where λ starts."""
@@ -66,12 +70,13 @@ class Voice(keras.callbacks.Callback):
         if self._costs:
             costs = ", ".join(f"{each.name} ({each.weight:g})" for each in self._costs)
             parts.append(f"running costs (weight): {costs}")
-        say("; ".join(parts))
+        self._say("; ".join(parts))
 
     def _beginning(self, ascent: MultiplierAscent) -> str:
         # The schedule is set by a callback before this one.
         batches, self._tau = int(read(ascent.batches)), float(read(ascent._tau))
-        self._rises_at_once = batches == 1
+        # What the objective holds is λ before the update, unless the schedule says not.
+        self._rises_at_once = batches == 1 and not getattr(ascent, "_is_before", False)
         if not self._before > 0:
             how = f"initial_multiplier={ascent.initial_multiplier!r}"
             return f"λ is chosen by the first batch ({how})"
@@ -79,14 +84,20 @@ class Voice(keras.callbacks.Callback):
         stays = "" if batches else " and stays, without a MultiplierUpdate"
         return f"λ {begins} at {multiplier(self._before)}{stays}"
 
+    def _numbers(self, logs: Mapping[str, Any]) -> dict[str, float]:
+        """What of the logs is ours; a user's metric may be anything."""
+        names = ["loss", TASK_LOSS, "transport_cost", "multiplier"]
+        names += [each.name for each in self._costs]
+        return {name: float(logs[name]) for name in names if name in logs}
+
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """After the first batch, says what share of the objective the terms are."""
         if self._first is not None or not logs:
             return
-        self._first = {name: float(value) for name, value in logs.items()}
+        self._first = self._numbers(logs)
         shares = self._shares(self._first, self._first_multiplier(self._first))
         if shares:
-            say(f"first batch: {shares}")
+            self._say(f"first batch: {shares}")
 
     def _first_multiplier(self, logs: Mapping[str, float]) -> float:
         """λ_0, which the logs hold as it is after the step."""
@@ -103,33 +114,30 @@ class Voice(keras.callbacks.Callback):
         loss, parts = logs.get("loss", math.nan), []
         if "transport_cost" in logs:
             cost, self._start = logs["transport_cost"], at
-            said = f"transport cost C = {short(cost)}, λ = {multiplier(at)}"
-            parts.append(f"{said}; C/λ is {percent(share(cost / at, loss))}")
+            said = f"transport cost C = {short(cost)}, λ {_at(at)}"
+            part = percent(share(cost / at, loss))
+            parts.append(said if is_off(at) else f"{said}; C/λ is {part}")
         for each in self._costs:
             if each.name in logs:
                 part = percent(share(each.weight * logs[each.name], loss))
                 parts.append(f"{each.name} is {part}")
-        return f"{', '.join(parts)} of the objective {short(loss)}" if parts else ""
+        return f"{', '.join(parts)} of the objective, {short(loss)}" if parts else ""
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Says once if the energy did nothing for an epoch, and what to change."""
         if not logs or "loss" not in logs:
             return
-        self._last = {
-            k: float(v) for k, v in logs.items() if isinstance(v, int | float)
-        }
+        self._last = self._numbers(logs)
         if self._ascent is None or "transport_cost" not in logs:
             return
         # By λ as the epoch began: as λ rises, the energy has weighed no more than that.
         at = self._before if self._before > 0 else self._start or math.nan
         self._before = float(logs.get("multiplier", math.nan))
-        if (
-            self._has_complained
-            or not share(logs["transport_cost"] / at, logs["loss"]) < IDLE
-        ):
+        part = share(logs["transport_cost"] / at, logs["loss"])
+        if self._has_complained or not part < IDLE:
             return
         self._has_complained = True
-        say(self._complaint(self._ascent, self._last, epoch + 1, at))
+        self._say(self._complaint(self._ascent, self._last, epoch + 1, at))
 
     @staticmethod
     def _complaint(
@@ -163,14 +171,17 @@ class Voice(keras.callbacks.Callback):
         if self._ascent is not None and parts:
             # Not that of the logs: another callback may have restored an earlier one.
             now, start = _number(self._ascent), self._start or math.nan
-            parts.append(f"λ {multiplier(start)} → {multiplier(now)}")
-            part = share(last["transport_cost"] / now, last["loss"])
-            parts.append(f"C/λ {percent(part)} of the objective")
+            if is_off(start) and is_off(now):
+                parts.append("λ off")
+            else:
+                part = percent(share(last["transport_cost"] / now, last["loss"]))
+                parts.append(f"λ {multiplier(start)} → {multiplier(now)}")
+                parts.append(f"C/λ {part} of the objective")
         if parts:
             # Evaluation runs another network until the moving ones have settled.
             moving = has_moving_statistics(self._network)
             how = "batch statistics" if moving else "training batches"
-            say(f"first batch → last epoch, {how}: {', '.join(parts)}")
+            self._say(f"first batch → last epoch, {how}: {', '.join(parts)}")
 
 
 def with_voice(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict:
@@ -201,14 +212,17 @@ def with_voice(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dic
     return named
 
 
-def say(text: str) -> None:
-    """Prints a line of ours."""
-    show_line(f"Least action: {text}.")
+def show_line(text: str, interactive: bool | None = None) -> None:
+    """Prints where Keras prints its own, whatever characters can be shown there.
 
-
-def show_line(text: str) -> None:
-    """Prints where Keras prints its own, whatever characters can be shown there."""
-    if not keras.config.is_interactive_logging_enabled():
+    Args:
+        text: A line.
+        interactive: Whether Keras's interactive logging is on; None to ask it, which
+            knows in the main thread alone.
+    """
+    if interactive is None:
+        interactive = keras.config.is_interactive_logging_enabled()
+    if not interactive:
         logging.getLogger("keras_lap").info(text)
         return
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
@@ -235,6 +249,10 @@ def percent(part: float) -> str:
 def multiplier(value: float) -> str:
     """λ for a reader."""
     return "off" if is_off(value) else short(value)
+
+
+def _at(value: float) -> str:
+    return "is off" if is_off(value) else f"= {short(value)}"
 
 
 def of_share(cost: float, task_loss: float, part: float = 0.3) -> float:
