@@ -18,7 +18,7 @@ def plot_block_costs(history: Any, ax: Any = None) -> Any:
 
     Args:
         history: What `fit` returned, or its `history`, of a training with a
-            `TransportMonitor`; or costs of shape `(epochs, blocks)`.
+            ``TransportMonitor(x, logs="all")``; or costs of shape `(epochs, blocks)`.
         ax: Axes to draw in; by default those of a new figure.
 
     Returns:

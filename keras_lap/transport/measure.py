@@ -55,8 +55,8 @@ def analyze(
     batch. Until the moving ones have settled, the two may differ by powers of ten. A
     warning says so if they differ by more than a factor of 3 on the first batch of 16
     samples or more; `recalibrate` estimates the moving statistics anew, and
-    ``statistics="batch"`` measures as the logs do: on the same batches and weights, with
-    an exponent as the energy, total cost and `transport_cost` agree.
+    ``statistics="batch"`` measures as the logs do: on the same batches and weights, by
+    the exponent of the energy, total cost and `transport_cost` agree.
 
     Args:
         model: A trained model: any network with residual blocks, or a
@@ -76,9 +76,9 @@ def analyze(
             anew before, as their mean over the batches of `x`; or the data to do so on,
             in a form that `x` may have. The model has its own again afterwards.
             Defaults to False.
-        statistics: Of batch normalisation: `"moving"`, or `"batch"`, those of each batch
-            as in training, on which `recalibrate` has no influence. Dropout stays off.
-            Defaults to `"moving"`.
+        statistics: Of batch normalisation: `"moving"`, or `"batch"`, those of each
+            batch as in training, whatever `recalibrate` is. Dropout stays off. Defaults
+            to `"moving"`.
         verbose: 1 for a progress bar, 0 for silence. Defaults to 1.
 
     Returns:
@@ -159,11 +159,8 @@ class Measurement:
             if collected is None:
                 collected = _Collected(moves, p or self._reader.exponent, max_samples)
             collected.add(moves, labels)
-            if (
-                not self._own
-                and not self._compared
-                and len(moves[0].before) >= SETTLED_FROM
-            ):
+            compares = not (self._own or self._compared)
+            if compares and len(moves[0].before) >= SETTLED_FROM:
                 self._compared = True  # once: a network in training settles by and by
                 self._compare(part, moves, p or self._reader.exponent)
             bar.update(number, finalize=number == steps)
