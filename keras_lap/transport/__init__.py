@@ -10,6 +10,7 @@ need neither.
 
 from keras_lap.transport.curves import plot_block_costs, plot_training
 from keras_lap.transport.distances import Quotients, Regularity, regularity
+from keras_lap.transport.each_sample import each_sample
 from keras_lap.transport.measure import Measurement, analyze
 from keras_lap.transport.optimal import Matching, match, optimal_transport_score
 from keras_lap.transport.plots import (
@@ -34,6 +35,7 @@ __all__ = [
     "TransportReport",
     "analyze",
     "animate",
+    "each_sample",
     "line_shape_score",
     "match",
     "optimal_transport_score",
