@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -27,7 +26,7 @@ from keras_lap.training.own_methods import check_network
 from keras_lap.training.step import Steps
 from keras_lap.training.terms import terms_of
 from keras_lap.training.trainer import Trainer
-from keras_lap.training.voice import multiplier, show_line, with_voice
+from keras_lap.training.voice import argument, multiplier, show_line, with_voice
 from keras_lap.trajectory import Recorder
 
 # Two means of the same losses differ by no more, in float32.
@@ -217,12 +216,11 @@ class LeastActionModel(Trainer):
     def summary(self, *args: Any, **kwargs: Any) -> None:
         """As `keras.Model.summary`, and a line on the blocks, the energy and λ."""
         super().summary(*args, **kwargs)
-        given = inspect.signature(keras.Model.summary).bind(self, *args, **kwargs)
         parts = [self._report.summary]
         if self.energy is not None:
             now = float(replicas.read(self.multiplier))
             parts.append(f"λ = {multiplier(now)}" if now > 0 else "λ not chosen yet")
-        show = given.arguments.get("print_fn") or show_line
+        show = argument(args, kwargs, 2, "print_fn", None) or show_line
         show(f" Least action: {', '.join(parts)}")
 
     def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
@@ -240,7 +238,8 @@ class LeastActionModel(Trainer):
 
     def fit_as_keras(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """As `keras.Model.fit`, with lines of its own; see `fit`."""
-        return super().fit_as_keras(**with_voice(self, args, kwargs))
+        args, kwargs = with_voice(self, args, kwargs)
+        return super().fit_as_keras(*args, **kwargs)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.evaluate` of the bare network.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import math
 import sys
@@ -184,7 +183,9 @@ class Voice(keras.callbacks.Callback):
             self._say(f"first batch → last epoch, {how}: {', '.join(parts)}")
 
 
-def with_voice(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict:
+def with_voice(
+    model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The arguments of Keras's `fit`, with a voice among its callbacks.
 
     Nothing is added with ``verbose=0``, in all processes but the first of several, and
@@ -192,24 +193,39 @@ def with_voice(model: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dic
 
     Args:
         model: A `LeastActionModel`.
-        args: What `fit` was given.
-        kwargs: Likewise.
+        args: What `fit` was given by position.
+        kwargs: What it was given by name.
 
     Returns:
-        All arguments by their names.
+        The same pair.
     """
-    bound = inspect.signature(keras.Model.fit).bind(model, *args, **kwargs)
-    bound.apply_defaults()
-    named = dict(list(bound.arguments.items())[1:])
-    given = named["callbacks"]
+    verbose = argument(args, kwargs, 4, "verbose", "auto")
+    given = argument(args, kwargs, 5, "callbacks", None)
     chosen = isinstance(given, keras.callbacks.CallbackList)
-    if chosen or not named["verbose"] or not writes_files():
-        return named
+    if chosen or not verbose or not writes_files():
+        return args, kwargs
     ascent = None if model.energy is None else model.ascent
     voice = Voice(model.network, model.block_report, ascent, model.running_costs)
     # After the user's own, which may set λ; before the progress bar, which Keras adds.
-    named["callbacks"] = [*(keras.tree.flatten(given) if given else []), voice]
-    return named
+    callbacks = [*(keras.tree.flatten(given) if given else []), voice]
+    if len(args) > 5:
+        return (*args[:5], callbacks, *args[6:]), kwargs
+    return args, {**kwargs, "callbacks": callbacks}
+
+
+def argument(
+    args: tuple[Any, ...], kwargs: dict[str, Any], place: int, name: str, default: Any
+) -> Any:
+    """An argument of a method of Keras, by position or by name.
+
+    Args:
+        args: What the method was given by position.
+        kwargs: What it was given by name.
+        place: Which one of its arguments it is, from 0.
+        name: Its name.
+        default: What holds if it was not given.
+    """
+    return args[place] if len(args) > place else kwargs.get(name, default)
 
 
 def show_line(text: str, interactive: bool | None = None) -> None:
