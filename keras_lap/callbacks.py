@@ -208,7 +208,8 @@ class TransportMonitor(keras.callbacks.Callback):
     Attributes:
         report: The `TransportReport` of the last measurement, None before.
         records: For each measurement `{"epoch", **report.to_dict()}` with
-            `"training_block_costs"`, the last group, empty without a least action.
+            `"statistics"`, `"relative_displacement"`, and `"training_block_costs"`, the
+            last group, empty of a plain network.
 
     Raises:
         ValueError: If an argument is outside the values above.
@@ -310,8 +311,10 @@ class TransportMonitor(keras.callbacks.Callback):
             return None
         self.report = report
         costs = [float(cost) for cost in self._costs]
-        own = {"epoch": epoch, "training_block_costs": costs}
-        self.records.append({**own, **report.to_dict()})
+        record = {"epoch": epoch, **report.to_dict()}
+        record["statistics"] = report.statistics
+        record["relative_displacement"] = report.relative_displacement
+        self.records.append({**record, "training_block_costs": costs})
         return report
 
     def _write(self, values: dict[str, float], epoch: int) -> None:

@@ -192,8 +192,8 @@ class BlockReport(Sequence):
 
     def __str__(self) -> str:
         lines = [self.summary]
-        for head, *rows in self._tables():
-            lines += ["", *text_table(head, rows)]
+        for table in self._tables():
+            lines += ["", *text_table(table[0], table[1:])]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
@@ -202,13 +202,15 @@ class BlockReport(Sequence):
 
     def _tables(self) -> list[list[tuple[str, ...]]]:
         """Blocks and what was left out as rows of text, under their heads."""
-        blocks = [
+        blocks: list[tuple[str, ...]] = [
             (b.name, b.kind, str(b.shape), str(b.size or "?"), b.merge) for b in self
         ]
-        left_out = [(s.name, s.reason) for s in self.skipped]
-        heads = ("block", "kind", "state", "features", "merge"), ("skipped", "reason")
-        both = zip(heads, (blocks, left_out), strict=True)
-        return [[head, *rows] for head, rows in both if rows]
+        left_out: list[tuple[str, ...]] = [(s.name, s.reason) for s in self.skipped]
+        tables = [
+            [("block", "kind", "state", "features", "merge"), *blocks],
+            [("skipped", "reason"), *left_out],
+        ]
+        return [table for table in tables if len(table) > 1]
 
 
 def require_blocks(report: BlockReport, purpose: str) -> None:

@@ -169,8 +169,7 @@ class TransportReport:
         """The numbers as plain data.
 
         Returns:
-            `{"p", "num_samples", "statistics", "total_cost", "relative_displacement",
-            "blocks": [{"name", "kind", "stage",
+            `{"p", "num_samples", "total_cost", "blocks": [{"name", "kind", "stage",
             "cost", "displacement_mean", "displacement_quantiles",
             "relative_displacement", "cosine_with_previous"}], "stages": [{"blocks",
             "network_cost", "optimal_cost", "optimality", "own_partner_share",
@@ -180,9 +179,7 @@ class TransportReport:
         return {
             "p": self.p,
             "num_samples": self.num_samples,
-            "statistics": self.statistics,
             "total_cost": self.total_cost,
-            "relative_displacement": self.relative_displacement,
             "blocks": [asdict(block) for block in self.blocks],
             "stages": [
                 {

@@ -90,7 +90,7 @@ def test_a_report_says_which_statistics_it_is_under(model, x):
             "re-estimated": analyze(model, x, recalibrate=True),
         }
     for statistics, report in found.items():
-        assert report.to_dict()["statistics"] == report.statistics == statistics
+        assert report.statistics == statistics
         words = statistics.replace("re-", "").split()[0]
         assert words in str(report).splitlines()[1]
 
