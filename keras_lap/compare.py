@@ -202,7 +202,9 @@ def compare(
             metrics, or an argument is outside the values above.
 
     Examples:
-        >>> found = keras_lap.compare({"plain": a, "least action": b}, (x, y))
+        >>> plain = keras.models.clone_model(network)
+        >>> plain.compile("sgd", loss=model.loss)
+        >>> found = keras_lap.compare({"plain": plain, "least action": model}, (x, y))
         >>> print(found)
     """
     groups = _checked(models)

@@ -10,7 +10,6 @@ need neither.
 
 from keras_lap.transport.curves import plot_block_costs, plot_training
 from keras_lap.transport.distances import Quotients, Regularity, regularity
-from keras_lap.transport.each_sample import each_sample
 from keras_lap.transport.measure import Measurement, analyze
 from keras_lap.transport.optimal import Matching, match, optimal_transport_score
 from keras_lap.transport.plots import (
@@ -22,6 +21,7 @@ from keras_lap.transport.plots import (
 )
 from keras_lap.transport.report import BlockTransport, StageTransport, TransportReport
 from keras_lap.transport.scores import line_shape_score, path_ratio
+from keras_lap.transport.single_samples import each_sample
 from keras_lap.transport.sums import NotFinite
 
 __all__ = [
