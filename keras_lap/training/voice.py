@@ -34,6 +34,7 @@ class Voice(keras.callbacks.Callback):
         report: Its blocks.
         ascent: λ; None without an energy.
         running_costs: Further terms of the objective.
+        together: How many batches Keras runs before it calls: `steps_per_execution`.
     """
 
     # Keras may call it beside the next step: it reads logs, which are its own copy.
@@ -45,10 +46,11 @@ class Voice(keras.callbacks.Callback):
         report: BlockReport,
         ascent: MultiplierAscent | None,
         running_costs: tuple[RunningCost, ...] = (),
+        together: int = 1,
     ):
         super().__init__()
         self._network, self._report, self._ascent = network, report, ascent
-        self._costs = running_costs
+        self._costs, self._together = running_costs, together
         self._first: Mapping[str, Any] | None = None
         self._last: Mapping[str, Any] | None = None
         self._before = 0.0  # λ as the epoch began
@@ -91,7 +93,8 @@ class Voice(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """After the first batch, says what share of the objective the terms are."""
-        if self._first is not None or not logs:
+        # Where Keras calls beside the next step, a later batch may come before.
+        if self._first is not None or not logs or batch >= self._together:
             return
         self._first = self._numbers(logs)
         shares = self._shares(self._first, self._first_multiplier(self._first))
@@ -205,7 +208,9 @@ def with_voice(
     if chosen or not verbose or not writes_files():
         return args, kwargs
     ascent = None if model.energy is None else model.ascent
-    voice = Voice(model.network, model.block_report, ascent, model.running_costs)
+    together = getattr(model, "steps_per_execution", None) or 1
+    parts = (model.network, model.block_report, ascent, model.running_costs)
+    voice = Voice(*parts, together)
     # After the user's own, which may set λ; before the progress bar, which Keras adds.
     callbacks = [*(keras.tree.flatten(given) if given else []), voice]
     if len(args) > 5:
