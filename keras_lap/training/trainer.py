@@ -388,10 +388,7 @@ class Trainer(FedLikeNetwork):
             return [scope.get_current_value(variable) for variable in variables]
 
     def get_metrics_result(self) -> dict[str, Any]:
-        """As in `keras.Model`; with L, C and λ where they were measured in training.
-
-        Of an evaluation it is that of the network, in number and order.
-        """
+        """As in `keras.Model`; with L, C and λ of a training alone."""
         self._settle_late()
         result = super().get_metrics_result()
         step, measures = self._step, self._measures
