@@ -139,7 +139,9 @@ def train(
         kept = kept / f"{initializer}-{method.replace(' ', '-')}"
         kept.parent.mkdir(parents=True, exist_ok=True)
         callbacks += [
-            keras_lap.callbacks.TransportMonitor(data.test.x[:200], every_n_epochs=10),
+            keras_lap.callbacks.TransportMonitor(
+                data.test.x[:200], every_n_epochs=10, logs="all"
+            ),
             keras.callbacks.CSVLogger(f"{kept}.csv"),
         ]
     model.compile(

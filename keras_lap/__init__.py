@@ -24,17 +24,20 @@ from keras_lap.blocks import (
     find_residual_blocks,
     plot_blocks,
 )
+from keras_lap.compare import Comparison, compare
 from keras_lap.training import LeastActionModel, MultiplierAscent
 from keras_lap.trajectory import DisplacementRecorder
 
 __all__ = [
     "BlockReport",
+    "Comparison",
     "DisplacementRecorder",
     "LeastActionModel",
     "MultiplierAscent",
     "ResidualBlock",
     "__version__",
     "callbacks",
+    "compare",
     "datasets",
     "depth",
     "energies",

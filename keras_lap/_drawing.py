@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -98,6 +99,21 @@ def text_table(
         f"{{:{align if number else '<'}{width}}}" for number, width in enumerate(widths)
     )
     return [f"  {form.format(*row)}".rstrip() for row in table]
+
+
+def html_table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of text as an HTML table, the first of them its head."""
+    lines = []
+    for tag, row in zip(["th", *["td"] * len(rows)], rows, strict=False):
+        cells = "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row)
+        lines.append(f"<tr>{cells}</tr>")
+    return f"<table>{''.join(lines)}</table>"
+
+
+def few(names: Sequence[str], at_most: int = 3) -> str:
+    """Names in one line, of which only the first are written."""
+    rest = [f"{len(names) - at_most} more"] if len(names) > at_most else []
+    return ", ".join([*names[:at_most], *rest])
 
 
 def short(value: float | None) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from keras_lap._checks import whole_number
+from keras_lap._checks import choice, whole_number
 from keras_lap._extras import tensorboard_writer
 from keras_lap.blocks import layers_below
 from keras_lap.depth import DepthMonitor
@@ -167,24 +167,29 @@ def _batches_per_step(optimizer: Any) -> int:
 class TransportMonitor(keras.callbacks.Callback):
     """Measures after epochs how the network transports some data.
 
-    Adds to the logs of each epoch, and so to the history:
+    Adds `transport_total_cost` to the logs of each epoch, and so to the history and the
+    progress line. All numbers are in `records`, in TensorBoard's log where there is
+    one, and with ``logs="all"`` in the logs too:
 
     - `transport_total_cost`: transport cost of `x`;
     - `transport_path_ratio`, `transport_line_shape_score`, `transport_optimality`,
       `transport_own_partner_share`, `transport_optimal_transport_score`: the numbers
       of the report's stages, averaged with the number of blocks as weight;
+    - `transport_relative_displacement`: mean of ``‖v‖/‖x‖`` over the blocks, beside
+      which a cost should be read: a cost alone can fall because states shrink;
     - `transport_cost_block0`, `transport_cost_block1`, …: mean energy of each block
       over the epoch's training batches, under the energy that the model is trained
       with. A `LeastActionModel` counts them in its training step, at no extra pass;
       other models do not have them.
 
-    The first two groups are measured as in inference, under the moving statistics of
-    batch normalisation; the costs of the third, and the `transport_cost` of the logs,
-    under the statistics of each batch. While the moving ones have not settled, they may
-    differ by powers of ten; see `keras_lap.transport.analyze`, which warns of that too.
+    All but the last group are measured as in inference, under the moving statistics of
+    batch normalisation, unless ``statistics="batch"``; the costs of the last, and the
+    `transport_cost` of the logs, under the statistics of each batch. While the moving
+    ones have not settled, they may differ by powers of ten; see
+    `keras_lap.transport.analyze`, which warns of that too.
 
     Epochs that are not measured, and those with states that are not finite, have NaN
-    for the first two groups. Callbacks that read the logs, such as
+    for all but the last group. Callbacks that read the logs, such as
     `keras.callbacks.CSVLogger`, `TensorBoard` and `EarlyStopping`, come after this one
     in the list.
 
@@ -196,10 +201,15 @@ class TransportMonitor(keras.callbacks.Callback):
             needs no particular backend; None for not. Defaults to None.
         batch_size: Samples of a batch. Defaults to 128.
         max_samples: As for `analyze`. Defaults to 256.
+        logs: What enters the logs: `"total"`, the total cost alone, or `"all"`.
+            Defaults to `"total"`.
+        statistics: As for `analyze`. Defaults to `"moving"`.
 
     Attributes:
         report: The `TransportReport` of the last measurement, None before.
-        records: For each measurement `{"epoch", **report.to_dict()}`.
+        records: For each measurement `{"epoch", **report.to_dict()}` with
+            `"statistics"`, `"relative_displacement"`, and `"training_block_costs"`, the
+            last group, empty of a plain network.
 
     Raises:
         ValueError: If an argument is outside the values above.
@@ -209,7 +219,7 @@ class TransportMonitor(keras.callbacks.Callback):
     Examples:
         >>> monitor = keras_lap.callbacks.TransportMonitor(data.test.x[:256])
         >>> history = model.fit(*data.train, callbacks=[monitor])
-        >>> history.history["transport_optimality"]
+        >>> history.history["transport_total_cost"]
     """
 
     def __init__(
@@ -219,6 +229,8 @@ class TransportMonitor(keras.callbacks.Callback):
         log_dir: str | Path | None = None,
         batch_size: int = 128,
         max_samples: int = 256,
+        logs: str = "total",
+        statistics: str = "moving",
     ):
         super().__init__()
         self.x = x
@@ -228,6 +240,8 @@ class TransportMonitor(keras.callbacks.Callback):
         self.log_dir = log_dir
         self.batch_size = whole_number("batch_size", batch_size, 1, "Use e.g. 128.")
         self.max_samples = whole_number("max_samples", max_samples, 2, "Use e.g. 256.")
+        self.logs = choice("logs", logs, ("total", "all"))
+        self.statistics = choice("statistics", statistics, ("moving", "batch"))
         self.report: TransportReport | None = None
         self.records: list[dict[str, Any]] = []
         self._measurement: Measurement | None = None
@@ -238,7 +252,7 @@ class TransportMonitor(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Looks into the network and opens the log."""
-        self._measurement = Measurement(self.model)
+        self._measurement = Measurement(self.model, statistics=self.statistics)
         self._warned, self._first = False, None
         self._writer = tensorboard_writer(self.log_dir, "TransportMonitor's log")
 
@@ -257,14 +271,19 @@ class TransportMonitor(keras.callbacks.Callback):
             self._first = epoch
         due = (epoch - self._first) % self.every_n_epochs == 0
         report = self._measure(epoch) if due else None
-        values = {"transport_total_cost": report.total_cost if report else math.nan}
+        total = {"transport_total_cost": report.total_cost if report else math.nan}
+        relative = report.relative_displacement if report else None
+        values = dict(total)
+        values["transport_relative_displacement"] = (
+            math.nan if relative is None else relative
+        )
         for number in _NUMBERS:
             value = report.mean(number) if report else math.nan
             values[f"transport_{number}"] = value
         for index, cost in enumerate(self._costs):
             values[f"transport_cost_block{index}"] = float(cost)
         if logs is not None:
-            logs.update(values)
+            logs.update(values if self.logs == "all" else total)
         self._write(values, epoch)
 
     def on_train_end(self, logs: dict | None = None) -> None:
@@ -291,7 +310,11 @@ class TransportMonitor(keras.callbacks.Callback):
                 warnings.warn(f"No transport to measure: {error}", stacklevel=2)
             return None
         self.report = report
-        self.records.append({"epoch": epoch, **report.to_dict()})
+        costs = [float(cost) for cost in self._costs]
+        record = {"epoch": epoch, **report.to_dict()}
+        record["statistics"] = report.statistics
+        record["relative_displacement"] = report.relative_displacement
+        self.records.append({**record, "training_block_costs": costs})
         return report
 
     def _write(self, values: dict[str, float], epoch: int) -> None:

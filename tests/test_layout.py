@@ -28,7 +28,7 @@ ORDER = (
     {"running_costs"},
     {"training"},
     {"transport", "depth"},
-    {"callbacks"},
+    {"callbacks", "compare"},
     {"tuning"},
     {"__init__", "__main__"},
 )

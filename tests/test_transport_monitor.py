@@ -36,7 +36,9 @@ def trained(callbacks, least_action=True, epochs=3, rate=0.01, **options):
 
 
 def test_numbers_of_the_report_in_history_and_csv(tmp_path):
-    monitor = TransportMonitor(points(seed=5), every_n_epochs=2, max_samples=30)
+    monitor = TransportMonitor(
+        points(seed=5), every_n_epochs=2, max_samples=30, logs="all"
+    )
     logger = keras.callbacks.CSVLogger(tmp_path / "log.csv")
     model, history = trained([monitor, logger])
     report = transport.analyze(model, points(seed=5), max_samples=30, verbose=0)
@@ -66,7 +68,7 @@ def test_costs_of_the_blocks_add_up_to_the_transport_cost(validated):
     plain = model.fit(**fit).history
     assert not set(plain) & {*KEYS, *BLOCKS, "block_costs"}
     # A model that was trained without the monitor knows the costs all the same.
-    history = model.fit(**fit, callbacks=[TransportMonitor(x)]).history
+    history = model.fit(**fit, callbacks=[TransportMonitor(x, logs="all")]).history
     sums = np.sum([history[key] for key in BLOCKS], axis=0)
     np.testing.assert_allclose(sums, history["transport_cost"], rtol=1e-5)
     assert not any(key.startswith("val_transport") for key in history)
@@ -74,7 +76,7 @@ def test_costs_of_the_blocks_add_up_to_the_transport_cost(validated):
 
 def test_costs_of_single_blocks_without_learning():
     x = points()
-    monitor = TransportMonitor(x)
+    monitor = TransportMonitor(x, logs="all")
     _, history = trained([monitor], epochs=1, rate=0.0)
     # Batches of 16, 16 and 8 points: a mean that forgot their sizes would differ.
     costs = [history[key][0] for key in BLOCKS]
@@ -83,7 +85,7 @@ def test_costs_of_single_blocks_without_learning():
 
 
 def test_a_plain_network_has_no_costs_of_training_batches():
-    _, history = trained([TransportMonitor(points())], least_action=False)
+    _, history = trained([TransportMonitor(points(), logs="all")], least_action=False)
     assert set(KEYS) <= set(history)
     assert not set(BLOCKS) & set(history)
 
@@ -116,6 +118,17 @@ def test_training_batches_are_run_once():
     assert Counted.calls - steps * epochs - monitor_batches in (0, 1)
 
 
+def test_the_progress_line_has_the_total_alone():
+    monitor = TransportMonitor(points())
+    _, history = trained([monitor], epochs=2)
+    own = {"loss", "task_loss", "transport_cost", "multiplier"}
+    assert set(history) - own == {"transport_total_cost"}
+    records = monitor.records
+    assert [r["total_cost"] for r in records] == history["transport_total_cost"]
+    sums = [sum(record["training_block_costs"]) for record in records]
+    np.testing.assert_allclose(sums, history["transport_cost"], rtol=1e-5)
+
+
 def test_tensorboard(tmp_path):
     trained([TransportMonitor(points(), log_dir=tmp_path / "log")], epochs=2)
     (written,) = (tmp_path / "log").iterdir()
@@ -129,14 +142,14 @@ def test_states_that_are_not_finite_warn_once_and_leave_nan():
     bad = points()
     bad[0, 0] = np.inf
     with pytest.warns(UserWarning, match="No transport to measure") as caught:
-        _, history = trained([TransportMonitor(bad)])
+        _, history = trained([TransportMonitor(bad, logs="all")])
     assert sum("No transport" in str(w.message) for w in caught) == 1
     assert np.all(np.isnan(history["transport_total_cost"]))
     assert np.all(np.isfinite(history[BLOCKS[0]]))
 
 
 def test_a_second_fit_starts_anew():
-    monitor = TransportMonitor(points(), every_n_epochs=2)
+    monitor = TransportMonitor(points(), every_n_epochs=2, logs="all")
     model, _ = trained([monitor], epochs=1)
     x = points()
     more = model.fit(
@@ -154,6 +167,8 @@ def test_a_second_fit_starts_anew():
         ({"every_n_epochs": 0}, "every_n_epochs must be"),
         ({"max_samples": 1}, "max_samples must be"),
         ({"batch_size": 0}, "batch_size must be"),
+        ({"logs": "some"}, "logs must be"),
+        ({"statistics": "own"}, "statistics must be"),
     ],
 )
 def test_wrong_arguments(options, text):

@@ -66,7 +66,6 @@ FIT = {"batch_size": 100, "epochs": 60, "verbose": 0}
 
 plain = compiled(build())
 plain.fit(*data.train, **FIT)
-print(plain.evaluate(*data.test, verbose=0, return_dict=True))
 
 # %% [markdown]
 # ## Least action
@@ -80,7 +79,7 @@ print(plain.evaluate(*data.test, verbose=0, return_dict=True))
 model = compiled(keras_lap.LeastActionModel(build(), initial_multiplier=5.0))
 update = keras_lap.callbacks.MultiplierUpdate(tau=1.0, every=5)
 history = model.fit(*data.train, **FIT, callbacks=[update]).history
-print(model.evaluate(*data.test, verbose=0, return_dict=True))
+print(keras_lap.compare({"plain": plain, "least action": model}, data.test))
 
 # %% [markdown]
 # The logs have four entries for this: `loss` is what was minimised, `task_loss` the

@@ -57,7 +57,9 @@ def train(least_action: bool) -> tuple[keras.Model, dict[str, list[float]]]:
 
 def transport_monitor() -> keras.callbacks.Callback:
     """Measures on 200 test points after every fourth epoch."""
-    return keras_lap.callbacks.TransportMonitor(data.test.x[:200], every_n_epochs=4)
+    return keras_lap.callbacks.TransportMonitor(
+        data.test.x[:200], every_n_epochs=4, logs="all"
+    )
 
 
 plain, plain_history = train(least_action=False)

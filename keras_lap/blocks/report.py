@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -10,7 +11,7 @@ from typing import Any
 
 import keras
 
-from keras_lap._drawing import counted, text_table
+from keras_lap._drawing import counted, few, html_table, text_table
 from keras_lap.blocks.definition import Kind, Residual, between
 from keras_lap.blocks.graph import LAYER, Call, Graph
 
@@ -149,7 +150,8 @@ class BlockReport(Sequence):
     root: Call = field(repr=False)
 
     def __repr__(self) -> str:
-        return f"<{self.summary}>"
+        names = few([block.name for block in self])
+        return f"<{self.summary}{': ' * bool(names)}{names}>"
 
     def __getitem__(self, index: Any) -> Any:
         blocks = tuple(found.block for found in self.found)
@@ -190,16 +192,25 @@ class BlockReport(Sequence):
 
     def __str__(self) -> str:
         lines = [self.summary]
-        rows = [
+        for table in self._tables():
+            lines += ["", *text_table(table[0], table[1:])]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        tables = "".join(map(html_table, self._tables()))
+        return f"<p>{html.escape(self.summary)}</p>{tables}"
+
+    def _tables(self) -> list[list[tuple[str, ...]]]:
+        """Blocks and what was left out as rows of text, under their heads."""
+        blocks: list[tuple[str, ...]] = [
             (b.name, b.kind, str(b.shape), str(b.size or "?"), b.merge) for b in self
         ]
-        left_out = [(s.name, s.reason) for s in self.skipped]
-        for head, table in (
-            (("block", "kind", "state", "features", "merge"), rows),
-            (("skipped", "reason"), left_out),
-        ):
-            lines += ["", *text_table(head, table)] if table else []
-        return "\n".join(lines)
+        left_out: list[tuple[str, ...]] = [(s.name, s.reason) for s in self.skipped]
+        tables = [
+            [("block", "kind", "state", "features", "merge"), *blocks],
+            [("skipped", "reason"), *left_out],
+        ]
+        return [table for table in tables if len(table) > 1]
 
 
 def require_blocks(report: BlockReport, purpose: str) -> None:

@@ -14,6 +14,7 @@ from keras_lap.depth.early_exit import EarlyExit, early_exit
 from keras_lap.depth.monitor import DepthMonitor
 from keras_lap.depth.pictures import plot_decisions, plot_layers
 from keras_lap.depth.report import BlockDepth, DepthReport, ExitDepth
+from keras_lap.depth.scores import Scores
 
 __all__ = [
     "Advice",
@@ -23,6 +24,7 @@ __all__ = [
     "DepthReport",
     "EarlyExit",
     "ExitDepth",
+    "Scores",
     "analyze",
     "early_exit",
     "exits",

@@ -8,6 +8,8 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
+from keras_lap._drawing import html_table
+
 _PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -45,19 +47,10 @@ def page(title: str, sentences: Sequence[str], report: Any) -> str:
     body = [
         *(f"<p>{html.escape(line)}</p>" for line in sentences),
         picture(report.plot(), "Loss by layer, and what the blocks do."),
-        *(table(rows) for rows in report.tables()),
+        *(html_table(rows) for rows in report.tables()),
         f'<script type="application/json">{data}</script>',
     ]
     return _PAGE.format(title=html.escape(title), body="\n".join(body))
-
-
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of text as an HTML table, the first of them its head."""
-    lines = []
-    for tag, row in zip(["th", *["td"] * len(rows)], rows, strict=False):
-        cells = "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row)
-        lines.append(f"<tr>{cells}</tr>")
-    return f"<table>{''.join(lines)}</table>"
 
 
 def picture(figure: Any, caption: str) -> str:

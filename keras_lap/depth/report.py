@@ -13,11 +13,11 @@ import keras
 import numpy as np
 
 from keras_lap._checks import finite_number, finite_only
-from keras_lap._drawing import counted, short, text_table
+from keras_lap._drawing import counted, html_table, short, text_table
 from keras_lap.depth.advice import Advice
 from keras_lap.depth.cutting import prune
 from keras_lap.depth.decay import Decay, resampled
-from keras_lap.depth.page import page, table
+from keras_lap.depth.page import page
 from keras_lap.depth.report_picture import draw
 from keras_lap.trajectory import batches
 from keras_lap.trajectory import recalibrate as estimate
@@ -219,7 +219,7 @@ class DepthReport:
 
     def _repr_html_(self) -> str:
         said = "".join(f"<p>{html.escape(line)}</p>" for line in self.sentences())
-        return said + "".join(table(rows) for rows in self.tables())
+        return said + "".join(html_table(rows) for rows in self.tables())
 
     def sentences(self) -> list[str]:
         """What it says, line by line: advice, change, decay."""

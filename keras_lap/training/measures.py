@@ -98,9 +98,10 @@ class Measures(keras.metrics.Metric):
         means = ops.where(counts > 0, ops.divide_no_nan(sums[:many], counts), np.nan)
         return {name: means[index] for index, name in enumerate(self.names)}
 
-    def has_seen(self) -> bool:
-        """Whether any step was measured since the last reset."""
-        return bool(replicas.read(self.sums)[len(self.names)] > 0)
+    def task_loss(self) -> float | None:
+        """The mean of L since the last reset; None if no step was measured."""
+        sums, many = replicas.read(self.sums), len(self.names)
+        return float(sums[0] / sums[many]) if sums[many] > 0 else None
 
     def has_trained(self) -> bool:
         """Whether a training step was measured since the last reset."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,13 +20,17 @@ from keras_lap.blocks import (
 )
 from keras_lap.running_costs import Path, RunningCost
 from keras_lap.training import replicas
-from keras_lap.training.measures import Measures
+from keras_lap.training.measures import TASK_LOSS, Measures
 from keras_lap.training.multiplier import MultiplierAscent
 from keras_lap.training.own_methods import check_network
 from keras_lap.training.step import Steps
 from keras_lap.training.terms import terms_of
 from keras_lap.training.trainer import Trainer
+from keras_lap.training.voice import argument, multiplier, show_line, with_voice
 from keras_lap.trajectory import Recorder
+
+# Two means of the same losses differ by no more, in float32.
+_SAME = 1e-5
 
 
 @keras.saving.register_keras_serializable("keras_lap")
@@ -125,6 +130,7 @@ class LeastActionModel(Trainer):
         super().__init__(autocast=False, **kwargs)
         self.network = network
         self.ascent = ascent
+        self.ascent.build(())
         self.energy = energy
         self.running_costs = tuple(running_costs)
         self.horizon = horizon if horizon is None or is_number(horizon) else steps
@@ -187,14 +193,67 @@ class LeastActionModel(Trainer):
         """Names of the network's outputs, by which losses may be given."""
         return getattr(self.network, "output_names", None)
 
+    @property
+    def inputs(self) -> list[Any]:
+        """As of the network; its `AttributeError` if it has none."""
+        return self.network.inputs
+
+    @property
+    def outputs(self) -> list[Any]:
+        """As of the network; its `AttributeError` if it has none."""
+        return self.network.outputs
+
+    @property
+    def input_shape(self) -> Any:
+        """As of the network; its `AttributeError` if it has none."""
+        return self.network.input_shape
+
+    @property
+    def output_shape(self) -> Any:
+        """As of the network; its `AttributeError` if it has none."""
+        return self.network.output_shape
+
+    def summary(self, *args: Any, **kwargs: Any) -> None:
+        """As `keras.Model.summary`, and a line on the blocks, the energy and λ."""
+        super().summary(*args, **kwargs)
+        parts = [self._report.summary]
+        if self.energy is not None:
+            now = float(replicas.read(self.multiplier))
+            parts.append(f"λ = {multiplier(now)}" if now > 0 else "λ not chosen yet")
+        show = argument(args, kwargs, 2, "print_fn", None) or show_line
+        show(f" Least action: {', '.join(parts)}")
+
     def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
-        """As `keras.Model.fit`. λ stays constant without a `MultiplierUpdate`."""
+        """As `keras.Model.fit`. λ stays constant without a `MultiplierUpdate`.
+
+        Unless ``verbose=0``, a few lines beginning with "Least action:" say which
+        blocks count, what part of the objective the energy is, and what became of it.
+        """
         # An interrupted fit may have left the schedule of its callback behind, and
         # a callback that restores weights brings it back after the training.
         self.ascent.stop()
         history = super().fit(*args, **kwargs)
         self.ascent.stop()
         return history
+
+    def fit_as_keras(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
+        """As `keras.Model.fit`, with lines of its own; see `fit`."""
+        args, kwargs = with_voice(self, args, kwargs)
+        return super().fit_as_keras(*args, **kwargs)
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """As `keras.Model.evaluate` of the bare network.
+
+        A dictionary holds `task_loss` besides, where it differs from `loss` by losses
+        of the network's own; the validation of `fit` logs it always.
+        """
+        result = super().evaluate(*args, **kwargs)
+        task_loss = self._measures.task_loss() if isinstance(result, dict) else None
+        if task_loss is None:
+            return result
+        within = isinstance(kwargs.get("callbacks"), keras.callbacks.CallbackList)
+        same = math.isclose(task_loss, result["loss"], rel_tol=_SAME)
+        return {**result, TASK_LOSS: task_loss} if within or not same else result
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """As `keras.Model.save`; what cannot be saved leaves no half a file.

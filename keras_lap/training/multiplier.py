@@ -170,6 +170,10 @@ class MultiplierAscent(keras.layers.Layer):
         """λ now, as a tensor of its own that later updates do not change."""
         return ops.copy(self.multiplier.value)
 
+    def compute_output_shape(self, input_shape: Any) -> tuple[()]:
+        """That of λ, for the summary of a model."""
+        return ()
+
     def save_own_variables(self, store: Any) -> None:
         """Saves λ and the counters; the schedule is set by whoever trains next."""
         for name in (*State._fields, "counted"):

@@ -77,7 +77,11 @@ class FedLikeNetwork(keras.Model):
 
     def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """As `fit` of the network."""
-        return _through(self.network, "fit", super().fit)(*args, **kwargs)
+        return _through(self.network, "fit", self.fit_as_keras)(*args, **kwargs)
+
+    def fit_as_keras(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
+        """As `keras.Model.fit`, on data as the layers take them."""
+        return super().fit(*args, **kwargs)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         """As `evaluate` of the network."""

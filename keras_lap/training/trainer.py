@@ -13,7 +13,7 @@ from keras import ops
 from keras_lap.running_costs import Path
 from keras_lap.training import replicas
 from keras_lap.training.ascent import check_schedule
-from keras_lap.training.measures import TASK_LOSS, Measures, check_names
+from keras_lap.training.measures import Measures, check_names
 from keras_lap.training.multiplier import MultiplierAscent
 from keras_lap.training.own_methods import FedLikeNetwork
 from keras_lap.training.step import (
@@ -388,13 +388,12 @@ class Trainer(FedLikeNetwork):
             return [scope.get_current_value(variable) for variable in variables]
 
     def get_metrics_result(self) -> dict[str, Any]:
-        """As in `keras.Model`; of L, C and λ what was measured."""
+        """As in `keras.Model`; with L, C and λ of a training alone."""
         self._settle_late()
         result = super().get_metrics_result()
         step, measures = self._step, self._measures
-        seen = measures.has_seen() if step is None else step.is_settled
-        trained = measures.has_trained() if step is None else seen and step.training
+        trained = step.is_settled and step.training if step else measures.has_trained()
         if not trained:
-            for name in set(measures.names) - ({TASK_LOSS} if seen else set()):
+            for name in measures.names:
                 del result[name]
         return result

@@ -21,6 +21,7 @@ from keras_lap.transport.plots import (
 )
 from keras_lap.transport.report import BlockTransport, StageTransport, TransportReport
 from keras_lap.transport.scores import line_shape_score, path_ratio
+from keras_lap.transport.single_samples import each_sample
 from keras_lap.transport.sums import NotFinite
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "TransportReport",
     "analyze",
     "animate",
+    "each_sample",
     "line_shape_score",
     "match",
     "optimal_transport_score",

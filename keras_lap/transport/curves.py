@@ -18,7 +18,7 @@ def plot_block_costs(history: Any, ax: Any = None) -> Any:
 
     Args:
         history: What `fit` returned, or its `history`, of a training with a
-            `TransportMonitor`; or costs of shape `(epochs, blocks)`.
+            ``TransportMonitor(x, logs="all")``; or costs of shape `(epochs, blocks)`.
         ax: Axes to draw in; by default those of a new figure.
 
     Returns:
@@ -122,6 +122,6 @@ def _block_costs(history: Any) -> np.ndarray:
         raise ValueError(
             "The history holds no costs of blocks: it has "
             f"{', '.join(sorted(values)) or 'nothing'}. Train a LeastActionModel with "
-            "callbacks=[keras_lap.callbacks.TransportMonitor(x)]."
+            "callbacks=[keras_lap.callbacks.TransportMonitor(x, logs='all')]."
         )
     return np.array([values[f"{_BLOCK}{index}"] for index in range(count)], float).T

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_lap._checks import finite_number, whole_number
+from keras_lap._checks import choice, finite_number, whole_number
 from keras_lap._drawing import counted
 from keras_lap.blocks import Selection
-from keras_lap.trajectory import batches, recalibrated
+from keras_lap.trajectory import batches, has_moving_statistics, recalibrated
 from keras_lap.transport.distances import regularity
 from keras_lap.transport.optimal import match, optimal_transport_score, solver
 from keras_lap.transport.report import BlockTransport, StageTransport, TransportReport
@@ -37,6 +38,7 @@ def analyze(
     blocks: Selection = "auto",
     include_projections: bool = False,
     recalibrate: Any = False,
+    statistics: str = "moving",
     verbose: int = 1,
 ) -> TransportReport:
     """Measures how a network transports data: how far, how straight, how optimally.
@@ -52,7 +54,9 @@ def analyze(
     while the `transport_cost` of a training's logs is that under the statistics of each
     batch. Until the moving ones have settled, the two may differ by powers of ten. A
     warning says so if they differ by more than a factor of 3 on the first batch of 16
-    samples or more; `recalibrate` estimates the moving statistics anew.
+    samples or more; `recalibrate` estimates the moving statistics anew, and
+    ``statistics="batch"`` measures as the logs do: on the same batches and weights, by
+    the exponent of the energy, total cost and `transport_cost` agree.
 
     Args:
         model: A trained model: any network with residual blocks, or a
@@ -72,6 +76,9 @@ def analyze(
             anew before, as their mean over the batches of `x`; or the data to do so on,
             in a form that `x` may have. The model has its own again afterwards.
             Defaults to False.
+        statistics: Of batch normalisation: `"moving"`, or `"batch"`, those of each
+            batch as in training, whatever `recalibrate` is. Dropout stays off. Defaults
+            to `"moving"`.
         verbose: 1 for a progress bar, 0 for silence. Defaults to 1.
 
     Returns:
@@ -92,12 +99,14 @@ def analyze(
         p = finite_number("p", p, "> 1", "Use 2 for squared distances.")
     batch_size = whole_number("batch_size", batch_size, 1, "Use e.g. 32.")
     max_samples = whole_number("max_samples", max_samples, 2, "Use e.g. 1000.")
-    measure = Measurement(model, blocks, include_projections)
-    if recalibrate is False or recalibrate is None:
+    measure = Measurement(model, blocks, include_projections, statistics)
+    if recalibrate is False or recalibrate is None or statistics == "batch":
         return measure(x, y, p, batch_size, max_samples, verbose)
     parts, _ = batches(x if recalibrate is True else recalibrate, None, batch_size)
     with recalibrated(measure.network, (part for part, _ in parts)):
-        return measure(x, y, p, batch_size, max_samples, verbose)
+        report = measure(x, y, p, batch_size, max_samples, verbose)
+    anew = report.statistics == "moving"
+    return replace(report, statistics="re-estimated") if anew else report
 
 
 class Measurement:
@@ -107,6 +116,7 @@ class Measurement:
         model: As for `analyze`.
         blocks: Likewise.
         include_projections: Likewise.
+        statistics: Likewise.
 
     Raises:
         ImportError: If POT is not installed.
@@ -118,7 +128,9 @@ class Measurement:
         model: keras.Model,
         blocks: Selection = "auto",
         include_projections: bool = False,
+        statistics: str = "moving",
     ):
+        self._own = choice("statistics", statistics, ("moving", "batch")) == "batch"
         solver()  # better missed before the data are run than after
         self._reader = StateReader(model, blocks, include_projections)
         self._compared = False
@@ -142,11 +154,13 @@ class Measurement:
         bar = keras.utils.Progbar(steps, verbose=verbose, unit_name="batch")
         collected = None
         for number, (part, labels) in enumerate(parts, start=1):
-            moves = self._reader.moves(part)
+            trained = self._reader.moves_in_training(part) if self._own else None
+            moves = trained or self._reader.moves(part)
             if collected is None:
                 collected = _Collected(moves, p or self._reader.exponent, max_samples)
             collected.add(moves, labels)
-            if not self._compared and len(moves[0].before) >= SETTLED_FROM:
+            compares = not (self._own or self._compared)
+            if compares and len(moves[0].before) >= SETTLED_FROM:
                 self._compared = True  # once: a network in training settles by and by
                 self._compare(part, moves, p or self._reader.exponent)
             bar.update(number, finalize=number == steps)
@@ -156,7 +170,10 @@ class Measurement:
                 "A transport is compared on two samples or more. Received: "
                 f"{counted(count, 'sample')} in x. Pass arrays of shape (n, ...)."
             )
-        return collected.report(self._reader.report.model_name)
+        report = collected.report(self._reader.report.model_name)
+        run = "batch" if self._own else "moving"
+        has = has_moving_statistics(self.network)
+        return replace(report, statistics=run if has else "none")
 
     def _compare(self, x: Any, moves: list[Move], p: float) -> None:
         """Warns where moving statistics make another network than training has run."""
@@ -171,7 +188,8 @@ class Measurement:
                 f"as in inference, and of {own:.3g} under the batch's own, as in "
                 "training: the moving statistics have not settled. Compare this report "
                 "with no transport_cost of a training's logs; analyze(..., "
-                "recalibrate=True) estimates them anew, longer training or a smaller "
+                "recalibrate=True) estimates them anew, statistics='batch' measures as "
+                "the logs do, longer training or a smaller "
                 "momentum of BatchNormalization makes them settle.",
                 stacklevel=4,
             )

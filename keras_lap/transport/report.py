@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from dataclasses import asdict, astuple, dataclass, field
 from itertools import count
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from keras_lap._checks import finite_only
-from keras_lap._drawing import counted, short, text_table
+from keras_lap._drawing import counted, html_table, short, text_table
 from keras_lap._extras import require
 from keras_lap.transport.distances import Regularity
 from keras_lap.transport.optimal import Matching
@@ -101,11 +102,22 @@ _STAGE_KEYS = (
 )
 
 
-@dataclass(frozen=True, eq=False)
+# Under which statistics a network with batch normalisation was run.
+STATISTICS = {
+    "none": "no moving statistics",
+    "moving": "moving statistics, as in inference",
+    "re-estimated": "moving statistics estimated anew",
+    "batch": "batch statistics, as in training",
+}
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class TransportReport:
     """How a network transports data; made by `analyze`.
 
     `str(report)` is a readable table.
+
+    A cost can fall because states shrink; `relative_displacement` then stays.
 
     Attributes:
         model_name: Name of the network.
@@ -114,6 +126,8 @@ class TransportReport:
         blocks: One entry for each block, in forward order.
         stages: Runs of blocks that move one state through a space of fixed dimension.
         labels: Labels of the sample's points, `(n, ...)`, or None.
+        statistics: Of batch normalisation, under which the network was run:
+            `"moving"`, `"re-estimated"`, `"batch"`, or `"none"` where it has none.
     """
 
     model_name: str
@@ -122,6 +136,14 @@ class TransportReport:
     blocks: tuple[BlockTransport, ...]
     stages: tuple[StageTransport, ...]
     labels: np.ndarray | None = field(default=None, repr=False)
+    statistics: str = "moving"
+
+    @property
+    def relative_displacement(self) -> float | None:
+        """Mean of the blocks' `relative_displacement`; None if none has one."""
+        known = [block.relative_displacement for block in self.blocks]
+        values = [value for value in known if value is not None]
+        return float(np.mean(values)) if values else None
 
     @property
     def total_cost(self) -> float:
@@ -195,21 +217,56 @@ class TransportReport:
             rows.append(block | {f"stage_{key}": stage[key] for key in _STAGE_KEYS})
         return pandas.DataFrame(rows)
 
-    def __str__(self) -> str:
-        lines = [
+    @property
+    def summary(self) -> str:
+        """One line: how many samples and blocks, what they cost."""
+        return (
             f"{self.model_name}: transport of {self.num_samples} samples by "
             f"{counted(len(self.blocks), 'block')} in "
             f"{counted(len(self.stages), 'stage')}, p = {self.p:g}, "
-            f"total cost {short(self.total_cost)}",
-            "",
-            *text_table(_BLOCK_HEAD, map(_block_row, self.blocks), align=">"),
-            "",
-            f"  Against optimal transport, on {self.sample_size} samples"
-            + ("" if self.stages[0].matching.exact else " (Sinkhorn, an upper bound)"),
-            "",
-            *text_table(_STAGE_HEAD, map(_stage_row, self.stages, count()), align=">"),
+            f"total cost {short(self.total_cost)}, "
+            f"‖v‖/‖x‖ {short(self.relative_displacement)}"
+        )
+
+    def __repr__(self) -> str:
+        return f"<{self.summary}>"
+
+    def __str__(self) -> str:
+        blocks, stages = self._tables()
+        lines = [
+            *(self.summary, f"  {self._blocks_caption}", ""),
+            *text_table(blocks[0], blocks[1:], align=">"),
+            *("", f"  {self._stages_caption}", ""),
+            *text_table(stages[0], stages[1:], align=">"),
         ]
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        blocks, stages = map(html_table, self._tables())
+        said = (self.summary, self._blocks_caption, self._stages_caption)
+        first, second, third = (f"<p>{html.escape(line)}</p>" for line in said)
+        return first + second + blocks + third + stages
+
+    @property
+    def _blocks_caption(self) -> str:
+        return (
+            f"cost: mean |v|^{self.p:g} per element of the state; "
+            f"{STATISTICS[self.statistics]}"
+        )
+
+    @property
+    def _stages_caption(self) -> str:
+        exact = self.stages[0].matching.exact
+        return (
+            f"Against optimal transport, on {self.sample_size} samples"
+            f"{'' if exact else ' (Sinkhorn, an upper bound)'}; network and optimal "
+            f"cost: mean ‖x_K − x_0‖^{self.p:g} of a sample"
+        )
+
+    def _tables(self) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
+        """Blocks and stages as rows of text, the first of them the heads."""
+        stages = map(_stage_row, self.stages, count())
+        return [_BLOCK_HEAD, *map(_block_row, self.blocks)], [_STAGE_HEAD, *stages]
 
 
 _BLOCK_HEAD = ("block", "kind", "stage", "cost", "mean ‖v‖", "‖v‖/‖x‖", "cosine")

@@ -14,11 +14,12 @@ with needs("KerasTuner", "tuner", "keras_lap.tuning"):
 
 from keras_lap.tuning.hypermodel import LeastActionHyperModel, UnworkableTrialError
 from keras_lap.tuning.processes import launch
-from keras_lap.tuning.report import trial_table, write_report
+from keras_lap.tuning.report import TrialTable, trial_table, write_report
 from keras_lap.tuning.state import settle
 
 __all__ = [
     "LeastActionHyperModel",
+    "TrialTable",
     "UnworkableTrialError",
     "launch",
     "settle",

@@ -8,7 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from keras_lap._drawing import BLUE, PALE, VERMILION, grid, label, matplotlib
+from keras_lap._checks import is_number
+from keras_lap._drawing import (
+    BLUE,
+    PALE,
+    VERMILION,
+    counted,
+    grid,
+    html_table,
+    label,
+    matplotlib,
+    short,
+    text_table,
+)
 from keras_lap.tuning.hypermodel import REASON_FILE
 
 Row = dict[str, Any]
@@ -17,7 +29,36 @@ Row = dict[str, Any]
 _BESIDE = {"xytext": (4, 3), "textcoords": "offset points", "fontsize": 7}
 
 
-def trial_table(tuner: Any) -> list[Row]:
+class TrialTable(list[Row]):
+    """The trials of a search, one row each, the best first; `str(table)` aligns them.
+
+    Args:
+        rows: What `trial_table` found, all with the same keys.
+    """
+
+    def __repr__(self) -> str:
+        done = sum(row["status"] == "COMPLETED" for row in self)
+        return f"<{counted(len(self), 'trial')}, {done} completed>"
+
+    def __str__(self) -> str:
+        return "\n".join(text_table(*self._cells())) if self else repr(self)
+
+    def _repr_html_(self) -> str:
+        head, rows = self._cells()
+        return html_table([head, *rows])
+
+    def _cells(self) -> tuple[list[str], list[list[str]]]:
+        rows = [[_cell(value) for value in row.values()] for row in self]
+        return list(self[0]) if self else [], rows
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return short(value) if value is None or is_number(value) else str(value)
+
+
+def trial_table(tuner: Any) -> TrialTable:
     """Lists the trials of a search, the best first.
 
     Args:
@@ -30,7 +71,7 @@ def trial_table(tuner: Any) -> list[Row]:
     """
     trials = tuner.oracle.get_best_trials(len(tuner.oracle.trials))
     names = _names(tuner)
-    return [_row(tuner, trial, names) for trial in trials]
+    return TrialTable(_row(tuner, trial, names) for trial in trials)
 
 
 def write_report(tuner: Any, path: str | Path | None = None) -> list[Path]:

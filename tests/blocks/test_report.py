@@ -54,6 +54,26 @@ def test_report_as_text(report):
     assert str(report) == EXPECTED
 
 
+def test_report_in_a_line_and_in_a_notebook(report):
+    line = f"<{EXPECTED.splitlines()[0]}: first, stage/merge, parallel>"
+    assert repr(report) == line
+    page = report._repr_html_()
+    cells = re.findall(r"<t[hd]>(.*?)</t[hd]>", page)
+    assert [cell for cell in cells if cell] == re.split(
+        r"  +", "  ".join(line.strip() for line in EXPECTED.splitlines()[2:] if line)
+    )
+
+
+def test_many_blocks_are_not_all_named_in_a_line():
+    x = inputs = keras.Input((3,))
+    for number in range(5):
+        x = L.Add(name=f"<b{number}>")([x, L.Dense(3)(x)])
+    found = find_residual_blocks(keras.Model(inputs, x))
+    assert repr(found).endswith("<b0>, <b1>, <b2>, 2 more>")
+    assert "<b0>" not in found._repr_html_()
+    assert "&lt;b0&gt;" in found._repr_html_()
+
+
 def test_report_as_data(report):
     data = json.loads(json.dumps(report.to_dict()))
     assert list(data) == ["model", "summary", "blocks", "skipped"]

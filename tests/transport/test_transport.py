@@ -161,6 +161,19 @@ def test_there_and_back_is_infinitely_crooked_and_null_in_json():
     assert json.loads(report.to_json())["stages"][0]["path_ratio"] is None
 
 
+def test_a_short_name_and_a_table_for_notebooks():
+    report = analyze(affine_network(*random_blocks()), points())
+    relative = np.mean([block.relative_displacement for block in report.blocks])
+    assert report.relative_displacement == pytest.approx(relative)
+    assert report.statistics == "none"
+    assert len(repr(report)) < 200
+    assert f"‖v‖/‖x‖ {relative:.4g}" in repr(report)
+    page = report._repr_html_()
+    assert page.count("<table>") == page.count("</table>") == 2
+    assert page.count("<tr>") == 1 + 3 + 1 + 1
+    assert "mean |v|^2 per element" in page
+
+
 def test_readable_text_and_data_frame():
     report = analyze(affine_network(*random_blocks()), points())
     text = str(report)

@@ -40,7 +40,7 @@ def build(dynamics, energy):
 def test_report_and_monitor(tmp_path, dynamics, energy):
     model = build(dynamics, energy)
     x = points()
-    monitor = keras_lap.callbacks.TransportMonitor(x)
+    monitor = keras_lap.callbacks.TransportMonitor(x, logs="all")
     y = x[:, :1]
     logs = model.fit(x, y, batch_size=32, verbose=0, callbacks=[monitor]).history
     report = transport.analyze(model, x, (y[:, 0] > 0).astype("int64"), verbose=0)

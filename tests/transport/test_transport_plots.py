@@ -161,7 +161,7 @@ def test_cost_of_blocks_over_epochs(tmp_path):
         np.testing.assert_array_equal(found.compressed(), [1, 2, 10, 5])
         assert axis.get_xlim() == (0.5, 3.5)
     assert drawn(axis.figure, tmp_path / "costs.png")
-    with pytest.raises(ValueError, match=r"it has loss\. .*TransportMonitor\(x\)"):
+    with pytest.raises(ValueError, match=r"it has loss\. .*TransportMonitor\(x, logs="):
         transport.plot_block_costs({"loss": [1.0]})
     with pytest.raises(ValueError, match=r"Received: shape \(3,\)"):
         transport.plot_block_costs([1.0, 2.0, 3.0])

@@ -69,6 +69,32 @@ def test_new_statistics_bring_the_two_together(model, x):
         np.testing.assert_array_equal(one, same)
 
 
+def test_log_monitor_and_report_agree_when_asked_to(model, x):
+    cost = logged_cost(model, x)
+    monitor = keras_lap.callbacks.TransportMonitor(x, batch_size=64, statistics="batch")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*have not settled")
+        report = analyze(model, x, batch_size=64, statistics="batch")
+        model.fit(x, np.zeros((len(x), 2)), verbose=0, callbacks=[monitor])
+    # The same network in one batch; sums in float32 against float64.
+    assert report.total_cost == pytest.approx(cost, rel=1e-4)
+    assert monitor.report.total_cost == pytest.approx(cost, rel=1e-4)
+
+
+def test_a_report_says_which_statistics_it_is_under(model, x):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = {
+            "moving": analyze(model, x),
+            "batch": analyze(model, x, statistics="batch"),
+            "re-estimated": analyze(model, x, recalibrate=True),
+        }
+    for statistics, report in found.items():
+        assert report.statistics == statistics
+        words = statistics.replace("re-", "").split()[0]
+        assert words in str(report).splitlines()[1]
+
+
 def test_settled_and_frozen_statistics_are_no_reason_to_warn(model, x):
     model.network.trainable = False
     with warnings.catch_warnings():

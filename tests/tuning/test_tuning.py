@@ -113,7 +113,11 @@ def test_tau_and_p_reach_the_training(tmp_path, data):
         pytest.approx(0.1)
     ] * 2
     assert all(multiplier > 1 for (tau, _), (_, multiplier) in found.items() if tau)
-    best = tuning.trial_table(tuner)[0]
+    table = tuning.trial_table(tuner)
+    assert len(repr(table)) < 60
+    assert all(name in str(table).splitlines()[0] for name in table[0])
+    assert table._repr_html_().count("<tr>") == 1 + len(table)
+    best = table[0]
     hp = tuner.get_best_hyperparameters()[0]
     assert (hp["tau"], hp["p"]) == (best["tau"], best["p"])
     model = tuner.get_best_models()[0]
