@@ -18,7 +18,7 @@ from keras_lap.blocks import (
     find_residual_blocks,
 )
 from keras_lap.running_costs import Path, RunningCost
-from keras_lap.training import replicas
+from keras_lap.training import replicas, saving
 from keras_lap.training.measures import Measures
 from keras_lap.training.multiplier import MultiplierAscent
 from keras_lap.training.own_methods import check_network
@@ -196,19 +196,30 @@ class LeastActionModel(Trainer):
         self.ascent.stop()
         return history
 
-    def save(self, *args: Any, **kwargs: Any) -> None:
-        """As `keras.Model.save`; what cannot be saved leaves no half a file.
+    def save(
+        self,
+        filepath: Any,
+        overwrite: bool = True,
+        zipped: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """As `keras.Model.save`; an older file stays until the new one is whole.
 
-        Of several processes that train together only the first writes.
+        Where ``overwrite=False`` makes Keras ask, it is written over. Of several
+        processes that train together only the first writes.
         """
         self.get_config()
         if replicas.writes_files():
-            super().save(*args, **kwargs)
+            with saving.replacing(filepath, overwrite, zipped is False) as path:
+                super().save(path, overwrite, zipped, **kwargs)
 
-    def save_weights(self, *args: Any, **kwargs: Any) -> None:
-        """As `keras.Model.save_weights`; of several processes, the first writes."""
+    def save_weights(
+        self, filepath: Any, overwrite: bool = True, max_shard_size: Any = None
+    ) -> None:
+        """As `keras.Model.save_weights`, and as `save`."""
         if replicas.writes_files():
-            super().save_weights(*args, **kwargs)
+            with saving.replacing(filepath, overwrite) as path:
+                super().save_weights(path, overwrite, max_shard_size)
 
     def export(self, *args: Any, **kwargs: Any) -> None:
         """As `keras.Model.export`, of the bare network, which is what predicts."""
