@@ -1,4 +1,4 @@
-"""Files are written beside the older ones, whose place they take once they are whole."""
+"""Files are written beside older ones, and take their place once they are whole."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def replacing(
     """Where to write a file, or several, that is to be found at `filepath`.
 
     What is written there takes the place of older files at the end, one by one and each
-    at once; after an exception they stay as they are and nothing else is left. A process
-    that is killed leaves a hidden folder beside them, and them as they were.
+    at once; after an exception they stay as they are. A process
+    that is killed leaves them as they were, and a hidden folder beside them.
 
     What is not on a local disk, or may not be replaced, is written where it belongs.
 

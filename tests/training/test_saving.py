@@ -1,4 +1,4 @@
-"""A save that fails or is killed loses nothing: files are written beside, then moved."""
+"""A save that fails or is killed loses nothing: written beside, then moved."""
 
 from __future__ import annotations
 
