@@ -192,6 +192,9 @@ class LeastActionModel(Trainer):
         # An interrupted fit may have left the schedule of its callback behind, and
         # a callback that restores weights brings it back after the training.
         self.ascent.stop()
+        targets = kwargs.get("y", args[1] if len(args) > 1 else None)
+        for cost in self.running_costs:
+            cost.check_targets(self._path.given(targets, None))
         history = super().fit(*args, **kwargs)
         self.ascent.stop()
         return history
@@ -247,6 +250,12 @@ class LeastActionModel(Trainer):
         cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
     ) -> LeastActionModel:
         """Rebuilds the model from what `get_config` returned."""
+        if "network" not in config:
+            raise ValueError(
+                "The config of a LeastActionModel holds that of its network. Received: "
+                f"one with {', '.join(config) or 'nothing'}. Pass what get_config() "
+                "returned, or wrap the network: keras_lap.LeastActionModel(network)."
+            )
         network = keras.saving.deserialize_keras_object(
             config["network"], custom_objects=custom_objects
         )

@@ -239,4 +239,4 @@ def test_the_package_needs_no_keras_tuner():
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
-    assert 'pip install "keras-lap[tuner]"' in result.stdout
+    assert "pip install keras-tuner, or" in result.stdout
