@@ -44,8 +44,10 @@ def load(path: str | Path, **options: Any) -> Any:
     """
     try:
         return keras.saving.load_model(path, **options)
-    except Exception as error:  # noqa: BLE001 - a foreign file fails in any way
-        raise ValueError(f"{path} cannot be read as a network: {said(error)}") from error
+    except Exception as error:  # a foreign file fails in any way
+        raise ValueError(
+            f"{path} cannot be read as a network: {said(error)}"
+        ) from error
 
 
 def said(error: Exception) -> str:

@@ -43,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(report.to_json(indent=2) if options.json else report)
         if options.html:  # last, for what draws it may be missing
             report.save_html(options.html)
-    except Exception as error:  # noqa: BLE001 - a network may fail on data in any way
+    except Exception as error:  # a network may fail on data in any way
         _command.fail(parser, error)
 
 
@@ -78,7 +78,7 @@ def _data(
         try:
             with np.load(name) as arrays:
                 return arrays["x"], arrays["y"]
-        except Exception as error:  # noqa: BLE001 - a foreign file fails in any way
+        except Exception as error:  # a foreign file fails in any way
             said = f"{name} has no arrays x and y: {_command.said(error)}"
             raise ValueError(said) from error
     data = datasets.load(name, validation_size=validation)

@@ -35,7 +35,6 @@ def batches(
     """
     _check_inputs(x, network)
     y, leaves = _unnamed(y), keras.tree.flatten(x)
-    _check_no_samples(x)
     if leaves and all(len(getattr(leaf, "shape", ())) > 0 for leaf in leaves):
         sizes = {len(leaf) for leaf in [*leaves, *([] if y is None else [y])]}
         if len(sizes) > 1:

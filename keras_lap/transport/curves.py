@@ -98,7 +98,7 @@ def plot_training(history: Any) -> Any:
 
 
 def _cost_keys(histories: Collection[History]) -> list[str]:
-    """Costs on the same data for all networks, if there are any; else each one's own."""
+    """Costs on the same data for all networks, if there are any; else their own."""
     having = [values for values in histories if not _DATA.keys().isdisjoint(values)]
     common = [key for key in _DATA if all(key in values for values in having)]
     return common[:1] or list(_DATA)

@@ -98,7 +98,9 @@ def cost_against_accuracy(study: Study, results: Results) -> Any:
             label=escaped(setting.label),
         )
     for name, axis in zip(names, axes, strict=True):
-        axis.set(title=escaped(name), xlabel="transport cost on test data", xscale="log")
+        axis.set(
+            title=escaped(name), xlabel="transport cost on test data", xscale="log"
+        )
         _percent(axis, "last test accuracy (%)")
         axis.legend(fontsize=7)
     return figure
