@@ -51,7 +51,7 @@ def test_an_error_names_the_network_and_nothing_of_ours(network):
     made(X)
     for analyze in analyses(made):
         for wrong in (X[:, :7], list(X)):
-            with pytest.raises(Exception, match=".") as info:
+            with pytest.raises(Exception, match=r"\w") as info:
                 analyze(wrong)
             for private in ("StateReader", "ExitProbe", "transport_probe"):
                 assert private not in str(info.value)
