@@ -197,7 +197,13 @@ class LeastActionModel(Trainer):
             cost.check_targets(self._path.given(targets, None))
         history = super().fit(*args, **kwargs)
         self.ascent.stop()
+        shape = getattr(self.network, "input_shape", None)
+        if shape is not None:
+            self.build(shape)
         return history
+
+    def build(self, input_shape: Any) -> None:
+        """Only lets Keras note the shape, which TFLite asks for: all else is built."""
 
     def save(
         self,

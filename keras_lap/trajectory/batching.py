@@ -64,7 +64,7 @@ def batches(
 def _check_inputs(x: Any, network: keras.Model | None) -> None:
     """Refuses a list of samples or batches, which Keras takes for one of inputs."""
     taken = len(keras.tree.flatten(getattr(network, "inputs", None) or ()))
-    if isinstance(x, (list, tuple)) and len(x) > taken > 0:
+    if network is not None and isinstance(x, (list, tuple)) and len(x) > taken > 0:
         raise TypeError(
             f"x must be an array of shape (n, ...) for each of the {taken} inputs of "
             f"{network.name!r}. Received: a {type(x).__name__} of {len(x)}. Make an "

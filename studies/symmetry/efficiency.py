@@ -239,8 +239,8 @@ def main(arguments: list[str] | None = None) -> None:
     )
     add = parser.add_argument
     add("--report", action="store_true", help="only make the table")
-    folder = f"of the results, where not {FRESH}, or of a report {COMMITTED.name}"
-    add("--results", type=Path, metavar="FOLDER", help=folder)
+    where = f"of the results, where not {FRESH}, or of a report {COMMITTED.name}"
+    add("--results", type=Path, metavar="FOLDER", help=where)
     presets = sorted(_presets())
     add("--preset", choices=presets, default="small", help="how much is run")
     add("--seeds", type=int, default=10, help="trainings of each kind")
