@@ -64,8 +64,14 @@ def main(lengths: list[int], runs: int) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Times the search for blocks.")
-    parser.add_argument("--layers", type=int, nargs="+", default=[1_000, 10_000])
-    parser.add_argument("--runs", type=int, default=7)
+    parser = argparse.ArgumentParser(
+        description="Times the search for blocks.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    layers = "of each network that is searched"
+    parser.add_argument(
+        "--layers", type=int, nargs="+", default=[1_000, 10_000], help=layers
+    )
+    parser.add_argument("--runs", type=int, default=7, help="searches of each")
     options = parser.parse_args()
     main(options.layers, options.runs)

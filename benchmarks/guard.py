@@ -21,10 +21,15 @@ import run
 
 def main() -> None:
     """Reads the command line and compares what was measured."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--measured", type=Path, default=Path("out/benchmarks"))
-    parser.add_argument("--committed", type=Path, default=run.COMMITTED)
-    parser.add_argument("--margin", type=float, default=0.10)
+    parser = argparse.ArgumentParser(
+        description=__doc__.partition("\n")[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    measured, committed = Path("out/benchmarks"), run.COMMITTED
+    add("--measured", type=Path, default=measured, help="folder of what is new")
+    add("--committed", type=Path, default=committed, help="folder of what was before")
+    add("--margin", type=float, default=0.10, help="how much worse a ratio may be")
     options = parser.parse_args()
     before, now = run.read(options.committed), run.read(options.measured)
     worse, compared = [], 0

@@ -89,14 +89,20 @@ def main(benchmark: Benchmark) -> None:
 
 
 def _options(benchmark: Benchmark) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=f"Benchmark: {benchmark.name}.")
+    parser = argparse.ArgumentParser(
+        description=f"Benchmark: {benchmark.name}.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
     parser.add_argument(
         "--quick",
         action="store_true",
         help="few cases and rounds, to see that it works; a failure is an error",
     )
-    parser.add_argument("--backend", nargs="+", choices=BACKENDS)
-    parser.add_argument("--out", type=Path, default=Path("out/benchmarks"))
+    add = parser.add_argument
+    backends = "those to run, where not all that the benchmark has"
+    add("--backend", nargs="+", choices=BACKENDS, help=backends)
+    out = Path("out/benchmarks")
+    add("--out", type=Path, default=out, help="folder of the results")
     parser.add_argument("--case", help=argparse.SUPPRESS)
     return parser.parse_args()
 

@@ -9,8 +9,8 @@ the monitor's forward pass, once for each `fit`, counts.
 
 from __future__ import annotations
 
+import argparse
 import functools
-import sys
 
 import keras
 import numpy as np
@@ -46,4 +46,9 @@ def main(pairs: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 5)
+    parser = argparse.ArgumentParser(
+        description="What a TransportMonitor adds to an epoch.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("pairs", type=int, nargs="?", default=5, help="of trainings")
+    main(parser.parse_args().pairs)

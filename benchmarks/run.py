@@ -38,9 +38,13 @@ _PLACE = r"(?<=<!-- {} -->\n).*?(?=<!-- end -->)"
 
 def main() -> None:
     """Reads the command line and runs what it names."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__.partition("\n")[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
     parser.add_argument("names", nargs="*", metavar="name", help=", ".join(NAMES))
-    parser.add_argument("--quick", action="store_true")
+    quick = "few cases and rounds, to see that they work"
+    parser.add_argument("--quick", action="store_true", help=quick)
     parser.add_argument(
         "--report", action="store_true", help="only write the tables into the README"
     )

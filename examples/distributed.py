@@ -23,9 +23,9 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__.partition("\n")[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=5, help="of training")
     parser.add_argument("--batch-size", type=int, default=64, help="of all devices")
-    parser.add_argument("--train-size", type=int, default=1024)
+    parser.add_argument("--train-size", type=int, default=1024, help="images")
     parser.add_argument("--filters", type=int, default=16, help="width of the network")
     parser.add_argument(
         "--virtual-devices",

@@ -65,7 +65,7 @@ def parse_arguments() -> argparse.Namespace:
         default="digits",
         help="digits, mnist, fashion_mnist, cifar10, cifar100, circles or moons",
     )
-    parser.add_argument("--train-size", type=int, default=100)
+    parser.add_argument("--train-size", type=int, default=100, help="examples")
     parser.add_argument("--seeds", type=int, default=5, help="runs of each kind")
     parser.add_argument(
         "--initializer",
@@ -78,9 +78,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--every", type=int, default=5, help="steps between updates")
     parser.add_argument("--p", type=float, default=2.0, help="exponent of the energy")
     parser.add_argument("--initial-multiplier", type=float, default=5.0, help="λ_0")
-    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--epochs", type=int, default=60, help="of a training")
     parser.add_argument("--filters", type=int, default=16, help="width of the network")
-    parser.add_argument("--out", type=Path, default=Path("out/quickstart.png"))
+    out = Path("out/quickstart.png")
+    parser.add_argument("--out", type=Path, default=out, help="where to draw the costs")
     parser.add_argument(
         "--save",
         type=Path,

@@ -82,7 +82,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--samples", type=int, default=500, help="test samples to run")
     parser.add_argument("--p", type=float, default=2.0, help="exponent of the costs")
     parser.add_argument("--stage", type=int, default=-1, help="stage in the pictures")
-    parser.add_argument("--out", type=Path, default=Path("out/transport.html"))
+    out = Path("out/transport.html")
+    parser.add_argument("--out", type=Path, default=out, help="the page to write")
     return parser.parse_args()
 
 

@@ -26,6 +26,23 @@ def color(number: int) -> str:
     return COLORS[number % len(COLORS)]
 
 
+def colors_of(names: Iterable[str]) -> list[str]:
+    """The colours of networks that are compared, by their names.
+
+    Plain training is orange and least action blue, in whatever order and among whatever
+    others; these have the colours that are left.
+    """
+    names = list(names)
+    taken: dict[str, str] = {}
+    for method, own in (("plain", VERMILION), ("least action", BLUE)):
+        found = [n for n in names if n.lower().startswith(method) and n not in taken]
+        taken |= dict.fromkeys(found[:1], own)
+    rest = [each for each in COLORS if each not in taken.values()]
+    others = [name for name in names if name not in taken]
+    taken |= {name: rest[i % len(rest)] for i, name in enumerate(others)}
+    return [taken[name] for name in names]
+
+
 def marker(number: int) -> str:
     """The shape of the points of the group with this number, likewise."""
     return MARKERS[number % len(MARKERS)]

@@ -7,6 +7,13 @@ import importlib
 from collections.abc import Iterator
 from typing import Any
 
+# What pip is to be told where that is not what the package is called.
+_NAMES = {
+    "KerasTuner": "keras-tuner",
+    "pydot with graphviz": "pydot",
+    "tensorflow_datasets": "tensorflow-datasets",
+}
+
 
 def require(module: str, package: str, extra: str, purpose: str) -> Any:
     """Imports a module of an optional package.
@@ -45,8 +52,9 @@ def needs(
         yield
     except errors as error:
         raise ImportError(
-            f"{purpose} needs {package}, which is not installed: "
-            f'pip install "keras-lap[{extra}]"{beside}. ({error})'
+            f"{purpose} needs {package}, which is not installed: pip install "
+            f"{_NAMES.get(package, package)}, or in a clone of keras-lap pip install "
+            f'".[{extra}]"{beside}. ({error})'
         ) from error
 
 

@@ -299,5 +299,5 @@ def test_sizes_beyond_the_data_are_refused(train_size, validation_size):
 )
 def test_a_missing_library_names_the_extra(name, module, monkeypatch):
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ImportError, match=r'pip install "keras-lap\[datasets\]"'):
+    with pytest.raises(ImportError, match=r'pip install "\.\[datasets\]"'):
         datasets.load(name)

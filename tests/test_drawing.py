@@ -63,3 +63,16 @@ def test_columns_of_text_to_either_side():
         "  longer    7",
     ]
     assert _drawing.text_table(head, []) == ["  name  n"]
+
+
+def test_plain_is_orange_and_least_action_blue_whatever_the_order():
+    orange, blue = "#D55E00", "#0072B2"
+    assert _drawing.colors_of(["plain", "least action"]) == [orange, blue]
+    assert _drawing.colors_of(["least action", "plain"]) == [blue, orange]
+    names = ["weight decay", "Plain", "least action, λ_0 = 5", "least action, λ_0 = 1"]
+    found = _drawing.colors_of(names)
+    assert found[1:3] == [orange, blue]
+    assert len(set(found)) == 4
+    # Nothing is kept free where neither is drawn, and many names begin again.
+    assert _drawing.colors_of(["a", "b"]) == list(_drawing.COLORS[:2])
+    assert len(_drawing.colors_of(map(str, range(30)))) == 30

@@ -6,7 +6,11 @@ import pytest
 
 from keras_lap._extras import needs, require
 
-SENTENCE = r'The \w+ needs Some, which is not installed: pip install "keras-lap\[all\]"'
+# Both work whether keras-lap is on an index or not.
+SENTENCE = (
+    r"The \w+ needs Some, which is not installed: pip install Some, or in a clone of "
+    r'keras-lap pip install "\.\[all\]"'
+)
 
 
 def test_a_package_that_is_there_is_returned():

@@ -181,5 +181,5 @@ def test_wrong_arguments(options, text):
 )
 def test_missing_packages(monkeypatch, tmp_path, module, extra):
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ImportError, match=rf"keras-lap\[{extra}\]"):
+    with pytest.raises(ImportError, match=rf"\.\[{extra}\]"):
         trained([TransportMonitor(points(), log_dir=tmp_path)])

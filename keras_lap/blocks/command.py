@@ -42,21 +42,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
             re.compile(options.blocks) if options.blocks else "auto",
             options.include_projections,
         )
-        if options.picture:
+        print(json.dumps(report.to_dict(), indent=2) if options.json else report)
+        if options.picture:  # last, for what draws it may be missing
             plot_blocks(model, options.picture, report)
     except (ValueError, TypeError, ImportError, OSError, re.error) as error:
-        parser.exit(2, f"{parser.prog}: error: {error}\n")
-    print(json.dumps(report.to_dict(), indent=2) if options.json else report)
+        _command.fail(parser, error)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = _command.parser("python -m keras_lap", __doc__)
-    parser.add_argument("network", help="a name, the path of a builder, or a file")
-    parser.add_argument("arguments", nargs="*", metavar="name=value")
-    parser.add_argument("--blocks", metavar="PATTERN", help="count only these blocks")
-    parser.add_argument("--include-projections", action="store_true")
-    parser.add_argument("--json", action="store_true", help="print the report as JSON")
-    parser.add_argument("--picture", type=Path, metavar="FILE", help="draw the network")
+    add = parser.add_argument
+    add("network", help="a name, the path of a builder, or a file")
+    add("arguments", nargs="*", metavar="name=value", help="of the builder")
+    blocks = "a regular expression; count only blocks in whose names it is found"
+    add("--blocks", metavar="PATTERN", help=blocks)
+    projections = "count blocks whose shortcut changes the shape, too"
+    add("--include-projections", action="store_true", help=projections)
+    add("--json", action="store_true", help="print the report as JSON")
+    add("--picture", type=Path, metavar="FILE", help="draw the network into it")
     return parser
 
 
@@ -76,7 +79,7 @@ def load(name: str, arguments: dict[str, Any]) -> keras.Model:
         TypeError: If it cannot be built from these arguments, or is no Keras model.
     """
     if name.endswith((".keras", ".h5")):
-        return keras.saving.load_model(name, compile=False)
+        return _command.load(name, compile=False)
     if "." in name:
         builder = _imported(name)
     else:

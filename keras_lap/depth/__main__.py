@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
-        model = keras.saving.load_model(options.network)
+        model = _command.load(options.network)
         x, y = _data(options.data, options.validation, _shape(model))
         report = depth.analyze(
             model,
@@ -40,23 +40,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
             recalibrate=options.recalibrate,
             verbose=0,
         )
-        if options.html:
+        print(report.to_json(indent=2) if options.json else report)
+        if options.html:  # last, for what draws it may be missing
             report.save_html(options.html)
-    except (ValueError, TypeError, ImportError, OSError, KeyError) as error:
-        parser.exit(2, f"{parser.prog}: error: {error}\n")
-    print(report.to_json(indent=2) if options.json else report)
+    except Exception as error:  # a network may fail on data in any way
+        _command.fail(parser, error)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = _command.parser("python -m keras_lap.depth", __doc__)
     add = parser.add_argument
     add("network", help="a .keras file")
-    add("--data", required=True, help="a name or an .npz file")
-    add("--validation", type=int, default=0, metavar="SAMPLES")
+    add("--data", required=True, help="a name or an .npz file; has to be given")
+    validation = "how many to take off the training data; 0 for the test data"
+    add("--validation", type=int, default=0, metavar="SAMPLES", help=validation)
     add("--tolerance", type=float, default=0.01, help="what a cut may cost")
     add("--loss", help="name of a loss, where the file has none")
-    add("--horizon", type=float, help="the time of all blocks")
-    add("--batch-size", type=int, default=128)
+    add("--horizon", type=float, help="the time of all blocks, where not 1 for each")
+    add("--batch-size", type=int, default=128, help="samples of one run")
     add("--recalibrate", action="store_true", help="new statistics of batch norm")
     add("--json", action="store_true", help="print the numbers as JSON")
     add("--html", type=Path, metavar="FILE", help="write a page with pictures")
@@ -74,8 +75,12 @@ def _data(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Inputs, as flat as the network takes them, and targets."""
     if name.endswith(".npz"):
-        with np.load(name) as arrays:
-            return arrays["x"], arrays["y"]
+        try:
+            with np.load(name) as arrays:
+                return arrays["x"], arrays["y"]
+        except Exception as error:  # a foreign file fails in any way
+            said = f"{name} has no arrays x and y: {_command.said(error)}"
+            raise ValueError(said) from error
     data = datasets.load(name, validation_size=validation)
     split = data.validation if data.validation is not None else data.test
     flat = len(input_shape) == 2

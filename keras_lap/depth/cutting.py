@@ -20,7 +20,7 @@ def exits(net: keras.Model, blocks: Selection = "auto") -> keras.Model:
     projection block is none of these, as in `keras_lap.find_residual_blocks`, and runs
     as a whole. All exits are computed in one pass: what follows a block that is left
     out, the head and later transitions, runs once more, in inference even while the
-    network trains. It cannot be saved; `prune` makes a network that can.
+    network trains. Saved, it is the network and the names of the blocks.
 
     Args:
         net: A network, built; of a `keras_lap.LeastActionModel`, the one that it
@@ -42,7 +42,33 @@ def exits(net: keras.Model, blocks: Selection = "auto") -> keras.Model:
     Examples:
         >>> first, *others, last = keras_lap.depth.exits(network)(images)
     """
-    return all_exits(find_residual_blocks(net, blocks))
+    return Exits(net, blocks)
+
+
+@keras.saving.register_keras_serializable("keras_lap")
+class Exits(keras.Model):
+    """What `exits` returns; its arguments are the same."""
+
+    def __init__(self, net: keras.Model, blocks: Selection = "auto"):
+        report = find_residual_blocks(net, blocks)
+        made = all_exits(report)
+        super().__init__(made.input, made.output, name=made.name)
+        self._network, self._selection = report.root.operation, tuple(report.selection)
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, for saving."""
+        net = keras.saving.serialize_keras_object(self._network)
+        return {"net": net, "blocks": list(self._selection)}
+
+    @classmethod
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+    ) -> Exits:
+        """Rebuilds the model from what `get_config` returned."""
+        net = keras.saving.deserialize_keras_object(
+            config["net"], custom_objects=custom_objects
+        )
+        return cls(net, config["blocks"])
 
 
 def prune(

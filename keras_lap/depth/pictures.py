@@ -10,7 +10,15 @@ import numpy as np
 from keras import ops
 
 from keras_lap._checks import is_whole, refusal, whole_number
-from keras_lap._drawing import color, grid, label, marker, matplotlib, whole_ticks
+from keras_lap._drawing import (
+    color,
+    colors_of,
+    grid,
+    label,
+    marker,
+    matplotlib,
+    whole_ticks,
+)
 from keras_lap.blocks import BlockReport, find_residual_blocks, require_blocks
 from keras_lap.running_costs import Path
 from keras_lap.training import FedLikeNetwork
@@ -84,8 +92,9 @@ def plot_layers(
         for name, model in named.items()
     }
     figure, axes = grid(3, 3, (3.6, 3.0))
+    shades = colors_of(measured)
     for number, (name, seen) in enumerate(measured.items()):
-        style = {"color": color(number), "linestyle": _STYLES[number % 4]}
+        style = {"color": shades[number], "linestyle": _STYLES[number % 4]}
         axes[0].plot(seen.times, seen.errors, label=label(name), **style)
         axes[1].plot(seen.times, seen.states, **style)
         axes[2].stairs(seen.controls, seen.times, baseline=None, lw=1.5, **style)

@@ -135,7 +135,7 @@ def run(
     Raises:
         ValueError: If there are no targets or no samples.
     """
-    parts, steps = batches(x, y, batch_size)
+    parts, steps = batches(x, y, batch_size, probe.network)
     bar = keras.utils.Progbar(steps, verbose=verbose, unit_name="batch")
     found = []
     for number, (part, labels) in enumerate(parts, start=1):
@@ -144,7 +144,11 @@ def run(
                 "The exits of a network are compared by targets. Received: y=None. "
                 "Pass arrays x and y, or a data set of batches (x, y)."
             )
-        seen = keras.tree.map_structure(np.asarray, probe.predict_on_batch(part))
+        try:
+            seen = keras.tree.map_structure(np.asarray, probe.predict_on_batch(part))
+        except Exception:
+            probe.network.predict_on_batch(part)  # says in its own name what is wrong
+            raise
         exits = seen["exits"]
         moves = np.stack(seen["cost"]), np.stack(seen["relative"])
         losses, hits = scores.losses(labels, exits), scores.hits(labels, exits)

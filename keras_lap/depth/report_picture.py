@@ -44,7 +44,7 @@ def _error(axis: Any, report: Any) -> None:
 
 
 def _moves(axis: Any, report: Any) -> None:
-    at = np.arange(len(report.blocks))
+    at = np.arange(1, len(report.blocks) + 1)
     parts = (
         (-0.2, "control_energy", "control energy", BLUE),
         (0.2, "cost", "cost", VERMILION),

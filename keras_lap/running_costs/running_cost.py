@@ -74,6 +74,17 @@ class RunningCost(Configured, abc.ABC):
             ValueError: If the cost cannot be computed; by default never.
         """
 
+    def check_targets(self, path: Path) -> None:
+        """Refuses targets, when `fit` begins.
+
+        Args:
+            path: As in `check`, with what `fit` is given as `y`; None if data sets hand
+                the targets out.
+
+        Raises:
+            ValueError: If the cost cannot be computed; by default never.
+        """
+
     def exits(self, blocks: int) -> Sequence[int]:
         """Which exits it reads, if it wants any; the others are not computed.
 

@@ -33,10 +33,11 @@ class TrackingCost(RunningCost):
     Args:
         weight: From 0. Defaults to 1.0.
         target: The point for all, an array of the shape of a state, `(features,)`; one
-            for each class, `(classes, features)`, of which integer targets y choose,
-            and one out of range gives NaN; or a function from y to
-            `(batch, features)`. Register a function with
-            `keras.saving.register_keras_serializable`, and it can be saved.
+            for each class, `(classes, features)`, of which integer targets y choose;
+            or a function from y to `(batch, features)`. Register a function with
+            `keras.saving.register_keras_serializable`, and it can be saved. A class
+            without a point is an error where `fit` is given arrays. In batches that a
+            data set hands out, which a compiled step does not look at, it gives NaN.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -85,6 +86,22 @@ class TrackingCost(RunningCost):
                 )
         if not callable(self.target):
             self._check_points(first.shape[1:])
+
+    def check_targets(self, path: Path) -> None:
+        """Refuses an array of classes, some of which have no point."""
+        y = path.y
+        chooses = not callable(self.target) and self.target.ndim == len(
+            path.report[0].shape
+        )
+        if not chooses or not isinstance(y, np.ndarray) or y.dtype.kind not in "iu":
+            return
+        if y.size and not (y.min() >= 0 and y.max() < len(self.target)):
+            raise ValueError(
+                f"The target of a tracking cost has {len(self.target)} points, for the "
+                f"classes 0 to {len(self.target) - 1}. Received: y from {y.min()} to "
+                f"{y.max()}. Give a point for every class, or a function from y to "
+                "points."
+            )
 
     def __call__(self, path: Path) -> Any:
         """As in `RunningCost`."""

@@ -19,7 +19,7 @@ from keras_lap.blocks import (
     find_residual_blocks,
 )
 from keras_lap.running_costs import Path, RunningCost
-from keras_lap.training import replicas
+from keras_lap.training import replicas, saving
 from keras_lap.training.measures import TASK_LOSS, Measures
 from keras_lap.training.multiplier import MultiplierAscent
 from keras_lap.training.own_methods import check_network
@@ -232,8 +232,14 @@ class LeastActionModel(Trainer):
         # An interrupted fit may have left the schedule of its callback behind, and
         # a callback that restores weights brings it back after the training.
         self.ascent.stop()
+        targets = kwargs.get("y", args[1] if len(args) > 1 else None)
+        for cost in self.running_costs:
+            cost.check_targets(self._path.given(targets, None))
         history = super().fit(*args, **kwargs)
         self.ascent.stop()
+        shape = getattr(self.network, "input_shape", None)
+        if shape is not None:
+            self.build(shape)
         return history
 
     def fit_as_keras(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
@@ -255,19 +261,33 @@ class LeastActionModel(Trainer):
         same = math.isclose(task_loss, result["loss"], rel_tol=_SAME)
         return {**result, TASK_LOSS: task_loss} if within or not same else result
 
-    def save(self, *args: Any, **kwargs: Any) -> None:
-        """As `keras.Model.save`; what cannot be saved leaves no half a file.
+    def build(self, input_shape: Any) -> None:
+        """Only lets Keras note the shape, which TFLite asks for: all else is built."""
 
-        Of several processes that train together only the first writes.
+    def save(
+        self,
+        filepath: Any,
+        overwrite: bool = True,
+        zipped: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """As `keras.Model.save`; an older file stays until the new one is whole.
+
+        Where ``overwrite=False`` makes Keras ask, it is written over. Of several
+        processes that train together only the first writes.
         """
         self.get_config()
         if replicas.writes_files():
-            super().save(*args, **kwargs)
+            with saving.replacing(filepath, overwrite, zipped is False) as path:
+                super().save(path, overwrite, zipped, **kwargs)
 
-    def save_weights(self, *args: Any, **kwargs: Any) -> None:
-        """As `keras.Model.save_weights`; of several processes, the first writes."""
+    def save_weights(
+        self, filepath: Any, overwrite: bool = True, max_shard_size: Any = None
+    ) -> None:
+        """As `keras.Model.save_weights`, and as `save`."""
         if replicas.writes_files():
-            super().save_weights(*args, **kwargs)
+            with saving.replacing(filepath, overwrite) as path:
+                super().save_weights(path, overwrite, max_shard_size)
 
     def export(self, *args: Any, **kwargs: Any) -> None:
         """As `keras.Model.export`, of the bare network, which is what predicts."""
@@ -295,6 +315,12 @@ class LeastActionModel(Trainer):
         cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
     ) -> LeastActionModel:
         """Rebuilds the model from what `get_config` returned."""
+        if "network" not in config:
+            raise ValueError(
+                "The config of a LeastActionModel holds that of its network. Received: "
+                f"one with {', '.join(config) or 'nothing'}. Pass what get_config() "
+                "returned, or wrap the network: keras_lap.LeastActionModel(network)."
+            )
         network = keras.saving.deserialize_keras_object(
             config["network"], custom_objects=custom_objects
         )

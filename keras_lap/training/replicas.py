@@ -28,13 +28,34 @@ def own_mean(loss: Any) -> Any:
     """Undoes the division by the number of replicas that Keras does on TensorFlow.
 
     Args:
-        loss: What `keras.Model.compute_loss` returns in a step, scalar.
+        loss: What `keras.Model.compute_loss` returns in a step, scalar, or of
+            ``reduction="none"`` with an axis of samples.
 
     Returns:
-        The loss of this replica's part of the batch.
+        The loss of this replica's part of the batch; the mean of one that has a value
+        for each sample, which nobody has divided.
     """
+    if len(loss.shape) > 0:
+        return ops.mean(loss)
     replicas = _tensorflow_replicas()
     return loss if replicas == 1 else loss * ops.cast(replicas, loss.dtype)
+
+
+def objective(task_loss: Any, added: list[Any]) -> Any:
+    """The task loss and what is added to it, as `keras.Model.compute_loss` adds up.
+
+    Of ``reduction="none"`` TensorFlow minimises the sum over samples. Each of them then
+    bears what is added, so that it weighs as much as beside the mean.
+
+    Args:
+        task_loss: As that method returns it, scalar or with an axis of samples.
+        added: Scalars, divided by the number of replicas.
+    """
+    if not added:
+        return task_loss
+    if len(task_loss.shape) > 0:
+        return task_loss + own_mean(ops.sum(added))
+    return ops.sum([task_loss, *added])
 
 
 def batch_mean(loss: Any, size: Any) -> Any:

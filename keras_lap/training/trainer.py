@@ -262,10 +262,9 @@ class Trainer(FedLikeNetwork):
             if step.is_kerass if _RAISES_WITHIN else not late:
                 self._settle(step)
         losses = self.losses if trains else step.sort_out(super().losses)
-        # Keras's own way of adding up, so that it stays right under its strategies
-        # and evaluation equals that of the bare network to the last bit.
+        # As Keras does: right under its strategies, in evaluation to the last bit.
         added = [self._aggregate_additional_loss(loss) for loss in losses]
-        return ops.sum([task_loss, *added]) if added else task_loss
+        return replicas.objective(task_loss, added)
 
     def _with_targets(self, loss: Any, y: Any, y_pred: Any, weights: Any) -> Any:
         """Adds what needs the targets, of the last pass of a loop of one's own."""
@@ -273,7 +272,8 @@ class Trainer(FedLikeNetwork):
         if one is None or not one.has_returned(y_pred):
             return loss
         one.complete(self._terms, y, weights, anew=False)
-        return ops.sum([loss, *map(self._aggregate_additional_loss, one.late)])
+        late = map(self._aggregate_additional_loss, one.late)
+        return replicas.objective(loss, [*late])
 
     def exit_loss(self, y: Any, y_pred: Any, sample_weight: Any) -> Any:
         """The compiled loss of an exit of the network; nothing of it is logged.

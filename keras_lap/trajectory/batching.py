@@ -12,7 +12,9 @@ import numpy as np
 Batch = tuple[Any, Any]
 
 
-def batches(x: Any, y: Any, batch_size: int) -> tuple[Iterator[Batch], int | None]:
+def batches(
+    x: Any, y: Any, batch_size: int, network: keras.Model | None = None
+) -> tuple[Iterator[Batch], int | None]:
     """Cuts data into batches.
 
     Args:
@@ -21,6 +23,7 @@ def batches(x: Any, y: Any, batch_size: int) -> tuple[Iterator[Batch], int | Non
         y: An array of shape `(n, ...)`, a dictionary of one, by the name of the output,
             or None; with an iterable, None.
         batch_size: Samples of a batch; an iterable has batches of its own.
+        network: Whose inputs `x` are to be. Defaults to None, not known.
 
     Returns:
         An iterator over pairs of a batch of `x` and one of `y` (or None), and the
@@ -30,6 +33,7 @@ def batches(x: Any, y: Any, batch_size: int) -> tuple[Iterator[Batch], int | Non
         ValueError: If `y` does not fit `x`.
         TypeError: If `x` is none of the above.
     """
+    _check_inputs(x, network)
     y, leaves = _unnamed(y), keras.tree.flatten(x)
     if leaves and all(len(getattr(leaf, "shape", ())) > 0 for leaf in leaves):
         sizes = {len(leaf) for leaf in [*leaves, *([] if y is None else [y])]}
@@ -55,6 +59,17 @@ def batches(x: Any, y: Any, batch_size: int) -> tuple[Iterator[Batch], int | Non
         )
     # The length of a `tf.data.Dataset` may be unknown.
     return _handed_out(x), operator.length_hint(x) or None
+
+
+def _check_inputs(x: Any, network: keras.Model | None) -> None:
+    """Refuses a list of samples or batches, which Keras takes for one of inputs."""
+    taken = len(keras.tree.flatten(getattr(network, "inputs", None) or ()))
+    if network is not None and isinstance(x, (list, tuple)) and len(x) > taken > 0:
+        raise TypeError(
+            f"x must be an array of shape (n, ...) for each of the {taken} inputs of "
+            f"{network.name!r}. Received: a {type(x).__name__} of {len(x)}. Make an "
+            "array of samples by numpy.array(x), and pass a list of batches as iter(x)."
+        )
 
 
 def _sliced(x: Any, y: Any, count: int, batch_size: int) -> Iterator[Batch]:

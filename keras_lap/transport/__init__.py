@@ -3,9 +3,8 @@
 In go a network with residual blocks and data, out come a `TransportReport` (`analyze`)
 and pictures of it (the `plot_` functions and `animate`); `callbacks.TransportMonitor`
 uses it while a network trains. What compares with optimal transport, `analyze` among
-it, needs POT, and the pictures need matplotlib:
-``pip install "keras-lap[transport,plots]"``. Displacements, straightness and quotients
-need neither.
+it, needs POT, and the pictures need matplotlib: ``pip install POT matplotlib``.
+Displacements, straightness and quotients need neither.
 """
 
 from keras_lap.transport.curves import plot_block_costs, plot_training

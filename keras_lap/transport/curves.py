@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from keras_lap._drawing import color, grid, label, matplotlib, single, whole_ticks
+from keras_lap._drawing import (
+    colors_of,
+    grid,
+    label,
+    matplotlib,
+    single,
+    whole_ticks,
+)
 
 History = Mapping[str, Sequence[float]]
 _BLOCK = "transport_cost_block"
+# On which data the logs of `fit` have a transport cost.
+_DATA = {
+    "transport_cost": "training data",
+    "transport_total_cost": "data of the monitor",
+}
 
 
 def plot_block_costs(history: Any, ax: Any = None) -> Any:
@@ -33,7 +45,8 @@ def plot_block_costs(history: Any, ax: Any = None) -> Any:
     axis = single(ax)
     colors = matplotlib("colors")
     visible = np.ma.masked_invalid(np.ma.masked_less_equal(costs, 0)).T
-    edges = np.arange(len(costs) + 1) + 0.5, np.arange(costs.shape[1] + 1) - 0.5
+    # Epochs and blocks count from 1.
+    edges = [np.arange(count + 1) + 0.5 for count in costs.shape]
     # cividis is made to look the same to the colour-blind, and is even in grey.
     mesh = axis.pcolormesh(*edges, visible, norm=colors.LogNorm(), cmap="cividis")
     axis.figure.colorbar(mesh, ax=axis, label="cost of the block")
@@ -52,7 +65,8 @@ def plot_training(history: Any) -> Any:
     Returns:
         A `matplotlib.figure.Figure` of three panels. Of a plain training, which has
         neither λ nor transport cost, the loss is drawn as task loss, and the cost of
-        the data of a `TransportMonitor` if it had one.
+        the data of a `TransportMonitor` if it had one. If all had one, all costs are
+        those of its data; the legend says of which data they are.
 
     Raises:
         ImportError: If matplotlib is not installed.
@@ -60,30 +74,43 @@ def plot_training(history: Any) -> Any:
     """
     histories = _named(history)
     figure, axes = grid(3, 3, (3.6, 3.2))
+    shades = colors_of(histories)
     panels = (
         ("multiplier λ", ("multiplier",)),
         ("task loss", ("task_loss", "loss")),
-        ("transport cost", ("transport_cost", "transport_total_cost")),
+        ("transport cost", _cost_keys(histories.values())),
     )
     for axis, (title, keys) in zip(axes, panels, strict=True):
         for number, (name, values) in enumerate(histories.items()):
-            curve = next((values[key] for key in keys if key in values), None)
-            if curve is not None:
-                _curve(axis, curve, name, number)
+            key = next((key for key in keys if key in values), None)
+            if key is not None:
+                said = f"{name}, {_DATA[key]}" if key in _DATA else name
+                _curve(axis, values[key], said, number, shades[number])
         axis.set(xlabel="epoch", ylabel=title)
         whole_ticks(axis.xaxis)
         if title != "multiplier λ" and _positive(axis):
             axis.set_yscale("log")
     if len(histories) > 1:
         axes[1].legend(fontsize=8)
+        if axes[2].lines:
+            axes[2].legend(fontsize=8)
     return figure
 
 
-def _curve(axis: Any, values: Sequence[float], name: str, number: int) -> None:
+def _cost_keys(histories: Collection[History]) -> list[str]:
+    """Costs on the same data for all networks, if there are any; else their own."""
+    having = [values for values in histories if not _DATA.keys().isdisjoint(values)]
+    common = [key for key in _DATA if all(key in values for values in having)]
+    return common[:1] or list(_DATA)
+
+
+def _curve(
+    axis: Any, values: Sequence[float], name: str, number: int, shade: str
+) -> None:
     measured = np.asarray(values, float)
     epochs = np.arange(1, len(measured) + 1)[np.isfinite(measured)]
     style = ("-", "--", "-.", ":")[number % 4]
-    line = {"color": color(number), "label": label(name)}
+    line = {"color": shade, "label": label(name)}
     axis.plot(epochs, measured[epochs - 1], style, **line)
 
 

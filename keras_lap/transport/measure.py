@@ -150,7 +150,7 @@ class Measurement:
         verbose: int = 0,
     ) -> TransportReport:
         """Runs the data once; the arguments are those of `analyze`."""
-        parts, steps = batches(x, y, batch_size)
+        parts, steps = batches(x, y, batch_size, self.network)
         bar = keras.utils.Progbar(steps, verbose=verbose, unit_name="batch")
         collected = None
         for number, (part, labels) in enumerate(parts, start=1):

@@ -14,6 +14,7 @@ from keras_lap._drawing import (
     GREY,
     VERMILION,
     color,
+    colors_of,
     grid,
     label,
     marker,
@@ -156,12 +157,13 @@ def plot_displacements(reports: Reports, ax: Any = None) -> Any:
     """
     axis = single(ax)
     reports = _named(reports)
+    shades = colors_of(reports)
     for number, (name, report) in enumerate(reports.items()):
-        blocks = np.arange(len(report.blocks))
+        blocks = np.arange(1, len(report.blocks) + 1)
         at = blocks + 0.22 * (number - (len(reports) - 1) / 2)
         quantiles = [block.displacement_quantiles for block in report.blocks]
         table = np.array([list(levels.values()) for levels in quantiles]).T
-        style = {"color": color(number)}
+        style = {"color": shades[number]}
         axis.vlines(at, table[0], table[4], lw=1, **style)
         axis.vlines(at, table[1], table[3], lw=4, alpha=0.5, **style)
         axis.plot(at, table[2], marker(number), ms=4, label=label(name), **style)

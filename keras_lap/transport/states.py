@@ -84,7 +84,12 @@ class StateReader(FedLikeNetwork):
 
     def moves(self, x: Any) -> list[Move]:
         """Runs one batch: what the network takes, in arrays of shape `(batch, ...)`."""
-        return self._named(self.predict_on_batch(x))
+        try:
+            states = self.predict_on_batch(x)
+        except Exception:
+            self.network.predict_on_batch(x)  # says in its own name what is wrong
+            raise
+        return self._named(states)
 
     def moves_in_training(self, x: Any) -> list[Move] | None:
         """The same under the batch's own statistics, by which training normalises.

@@ -141,21 +141,18 @@ class LeastActionHyperModel(keras_tuner.HyperModel):
 
     def declare_hyperparameters(self, hp: Any) -> None:
         """Declares what the network's own hypermodel declares in advance, if any."""
-        self._network.declare_hyperparameters(hp)
+        self._network.declare_hyperparameters(self._reserving(hp))
+
+    def _reserving(self, hp: Any) -> Any:
+        """What the network's own hypermodel sees of a trial's hyperparameters."""
+        return space.reserving(hp, [each.name for each in self.dimensions])
 
     def build(self, hp: Any) -> LeastActionModel:
         """Builds the network and wraps it, compiled as it was."""
         for each in self.dimensions:
             if each.name == "horizon":  # for the network to read
                 each.declare(hp)
-        before = {known.name for known in hp.space}
-        network = self._network.build(hp)
-        added = {known.name for known in hp.space} - before
-        if taken := sorted(added & {each.name for each in self.dimensions}):
-            raise FatalValueError(
-                "build(hp) has hyperparameters of its own under names that the search "
-                f"needs. Received: {', '.join(taken)}. Give them other names."
-            )
+        network = self._network.build(self._reserving(hp))
         values = {each.name: each.declare(hp) for each in self.dimensions}
         if not isinstance(network, keras.Model):
             accepted = "return a keras.Model with residual blocks"
@@ -231,7 +228,9 @@ class _FiniteGuard(keras.callbacks.Callback):
             return
         reason = f"{', '.join(bad)} after epoch {epoch + 1} with {self._values}"
         if self.model.energy is not None:
-            reason += f" and λ = {float(self.model.multiplier):g}"
+            # Under a strategy of TensorFlow λ is no number by itself.
+            multiplier = keras.ops.convert_to_numpy(self.model.multiplier)
+            reason += f" and λ = {float(multiplier):g}"
         if self._directory is not None:
             (self._directory / REASON_FILE).write_text(f"{reason}.", encoding="utf-8")
         raise UnworkableTrialError(f"{reason}.")

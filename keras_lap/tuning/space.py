@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import keras_tuner
 import numpy as np
+from keras_tuner.errors import FatalValueError
 
 from keras_lap._checks import finite_number, is_number, refusal, whole_number
 from keras_lap.training import AUTO
@@ -41,6 +44,64 @@ class Dimension:
             hp: `keras_tuner.HyperParameters`.
         """
         return getattr(hp, self.kind)(self.name, *self.values, **self.options)
+
+
+def reserving(hp: Any, names: Collection[str]) -> Any:
+    """The hyperparameters of a trial, for a `build` that declares others.
+
+    In all trials but the first the search's own are among them already. KerasTuner
+    would take one of the same name, whatever its range, for the one that it knows.
+
+    Args:
+        hp: `keras_tuner.HyperParameters`.
+        names: Of the search's own.
+
+    Returns:
+        `keras_tuner.HyperParameters` that are `hp`, and refuse these names.
+    """
+    taken = type("HyperParameters", (_Reserving,), {"names": names})
+    same: Any = object.__new__(taken)
+    same.__dict__ = vars(hp)
+    return same
+
+
+class _Reserving(keras_tuner.HyperParameters):
+    """See `reserving`. Within a scope of names, no name is the search's."""
+
+    names: Collection[str] = ()
+    scopes = 0
+
+    @contextlib.contextmanager
+    def name_scope(self, name: str) -> Iterator[None]:
+        type(self).scopes += 1
+        try:
+            with super().name_scope(name):
+                yield
+        finally:
+            type(self).scopes -= 1
+
+    def Choice(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        return super().Choice(self._own(name), *args, **kwargs)
+
+    def Int(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        return super().Int(self._own(name), *args, **kwargs)
+
+    def Float(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        return super().Float(self._own(name), *args, **kwargs)
+
+    def Boolean(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        return super().Boolean(self._own(name), *args, **kwargs)
+
+    def Fixed(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        return super().Fixed(self._own(name), *args, **kwargs)
+
+    def _own(self, name: str) -> str:
+        if name in self.names and not self.scopes:
+            raise FatalValueError(
+                "build(hp) has hyperparameters of its own under names that the search "
+                f"needs. Received: {name}. Give them other names."
+            )
+        return name
 
 
 def tau(wanted: Any) -> Dimension:

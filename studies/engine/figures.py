@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from keras_lap._drawing import COLORS, VERMILION, grid
+from keras_lap._drawing import label as escaped
 from studies.engine import measures
 from studies.engine.measures import Results
 from studies.engine.methods import PLAIN, Method
@@ -28,7 +29,7 @@ def accuracies(study: Study, results: Results) -> Any:
         _intervals(axis, at, points.values(), method, color, "none")
     # A label of several lines leaves the room to the picture.
     wide = max(16, int(64 / count))
-    labels = [textwrap.fill(setting.label, wide) for setting in study.settings]
+    labels = [escaped(textwrap.fill(setting.label, wide)) for setting in study.settings]
     turned = {"rotation": 30, "ha": "right"} if count > 4 else {}
     axis.set_xticks(range(count), labels, fontsize=8, **turned)
     axis.set_xlim(-0.5, count - 0.5)
@@ -52,14 +53,15 @@ def training(study: Study, results: Results) -> Any:
             found = list(measures.cell(study, setting, method, results).values())
             curves = [100 * np.array(r["result"]["test_accuracy"]) for r in found]
             lambdas = [r["result"].get("multiplier") for r in found]
-            style = {"color": colors[method], "label": str(method)}
+            style = {"color": colors[method], "label": escaped(method)}
             for axis, lines in ((accuracy, curves), (multiplier, lambdas)):
                 known = [line for line in lines if line is not None]
                 if known:
-                    axis.plot(np.mean(np.array(known, float), axis=0), **style)
-        accuracy.set(title=setting.label, xlabel="epoch")
+                    mean = np.mean(np.array(known, float), axis=0)
+                    axis.plot(np.arange(1, len(mean) + 1), mean, **style)
+        accuracy.set(title=escaped(setting.label), xlabel="epoch")
         _percent(accuracy, "test accuracy (%)")
-        multiplier.set(title=setting.label, ylabel="λ", xlabel="epoch")
+        multiplier.set(title=escaped(setting.label), ylabel="λ", xlabel="epoch")
     axes[0].legend(fontsize=7)
     return figure
 
@@ -76,7 +78,7 @@ def depth(study: Study, results: Results) -> Any:
             blocks = [study.settings[p].network.num_blocks for p in own]
             _intervals(axis, blocks, own.values(), method, color, "-")
     for name, axis in zip(names, axes, strict=True):
-        axis.set(title=name, xlabel="residual blocks")
+        axis.set(title=escaped(name), xlabel="residual blocks")
         _percent(axis, "highest test accuracy (%)")
     axes[0].legend(fontsize=8)
     return figure
@@ -93,10 +95,12 @@ def cost_against_accuracy(study: Study, results: Results) -> Any:
             [measures.transport_cost(record) for record in found],
             [measures.last_accuracy(record) for record in found],
             s=14,
-            label=setting.label,
+            label=escaped(setting.label),
         )
     for name, axis in zip(names, axes, strict=True):
-        axis.set(title=name, xlabel="transport cost on test data", xscale="log")
+        axis.set(
+            title=escaped(name), xlabel="transport cost on test data", xscale="log"
+        )
         _percent(axis, "last test accuracy (%)")
         axis.legend(fontsize=7)
     return figure
@@ -128,7 +132,7 @@ def states(study: Study, results: Results) -> Any:
             axis.tick_params(labelsize=4)
             for scale in (axis.xaxis, axis.yaxis):
                 scale.get_offset_text().set_fontsize(4)
-        axes[row * columns].set_ylabel(label, fontsize=6)
+        axes[row * columns].set_ylabel(escaped(label), fontsize=6)
     return figure
 
 
@@ -150,7 +154,7 @@ def _intervals(
         linestyle=line,
         capsize=3,
         color=color,
-        label=str(method),
+        label=escaped(method),
     )
 
 

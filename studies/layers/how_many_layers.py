@@ -168,10 +168,15 @@ class Study:
 
 def main() -> None:
     """Runs the study, or makes its report."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--preset", choices=("small", "full"), default="small")
-    parser.add_argument("--report", action="store_true", help="train nothing")
-    parser.add_argument("--results", type=Path, metavar="FILE", help="a .jsonl file")
+    parser = argparse.ArgumentParser(
+        description=__doc__.partition("\n")[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add, presets = parser.add_argument, ("small", "full")
+    add("--preset", choices=presets, default="small", help="how much is run")
+    add("--report", action="store_true", help="train nothing")
+    file = f"a .jsonl file, where not {FRESH}, or of a report the published one"
+    add("--results", type=Path, metavar="FILE", help=file)
     options = parser.parse_args()
     path = options.results or (PUBLISHED if options.report else FRESH)
     if not options.report:

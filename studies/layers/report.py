@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_lap._drawing import COLORS, grid
+from keras_lap._drawing import colors_of, grid
 from studies.engine import records
 from studies.engine.statistics import Interval, mean_interval, paired_difference
 from studies.engine.tables import Table
@@ -233,7 +233,8 @@ def accuracy_by_depth(results: Results) -> Any:
     settings = [s for s in SETTINGS if results.runs(s, PLAIN)]
     figure, axes = grid(len(settings), columns=3)
     for setting, axis in zip(settings, axes, strict=True):
-        for method, color in zip(METHODS, COLORS, strict=False):
+        colors = colors_of(method.name for method in METHODS)
+        for method, color in zip(METHODS, colors, strict=True):
             runs = results.runs(setting, method.name).values()
             if runs:
                 curve = 100 * np.mean([run["test"] for run in runs], axis=0)

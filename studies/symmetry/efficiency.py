@@ -233,11 +233,17 @@ def _change(plain: np.ndarray, values: np.ndarray, points: bool) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the study, or makes its report."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--report", action="store_true", help="only make the table")
-    parser.add_argument("--results", type=Path, help="folder of the results")
-    parser.add_argument("--preset", choices=sorted(_presets()), default="small")
-    parser.add_argument("--seeds", type=int, default=10)
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").partition("\n")[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--report", action="store_true", help="only make the table")
+    where = f"of the results, where not {FRESH}, or of a report {COMMITTED.name}"
+    add("--results", type=Path, metavar="FOLDER", help=where)
+    presets = sorted(_presets())
+    add("--preset", choices=presets, default="small", help="how much is run")
+    add("--seeds", type=int, default=10, help="trainings of each kind")
     options = parser.parse_args(arguments)
     folder = options.results or (COMMITTED if options.report else FRESH)
     settings = _presets()[options.preset]

@@ -106,7 +106,10 @@ def main(
         study: The study.
         arguments: The command line; None for that of this process.
     """
-    parser = argparse.ArgumentParser(description=f"The study turnpike-{name}.")
+    parser = argparse.ArgumentParser(
+        description=f"The study turnpike-{name}.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
     parser.add_argument(
         "--results", type=Path, default=FRESH, metavar="FOLDER", help="of the files"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 from support.basics import as_numpy
@@ -19,6 +20,7 @@ from support.by_depth import (
 )
 
 import keras_lap
+from keras_lap import find_residual_blocks
 from keras_lap.depth import early_exit, exits, prune
 
 
@@ -73,6 +75,24 @@ def test_training_the_exits_moves_statistics_once():
     net(x, training=True)
     for ours, theirs in zip(after, net.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("name", ["one stage", "nested", "twins"])
+@pytest.mark.parametrize("some", [False, True])
+def test_the_exits_are_saved(name, some, tmp_path):
+    build, blocks = BUILDERS[name]
+    net = with_random_weights(build(blocks))
+    names = [found.exact_name for found in find_residual_blocks(net).found]
+    every = exits(net, names[1:]) if some else exits(net)
+    every.save(tmp_path / "exits.keras")
+    every.save_weights(tmp_path / "exits.weights.h5")
+    loaded = keras.saving.load_model(tmp_path / "exits.keras")
+    other = exits(build(blocks), names[1:]) if some else exits(build(blocks))
+    other.load_weights(tmp_path / "exits.weights.h5")
+    x = data(net)
+    for again in (loaded, other):
+        for one, two in zip(every(x), again(x), strict=True):
+            assert_alike(one, two)
 
 
 @pytest.mark.parametrize("name", ["one stage", "nested", "twins"])

@@ -7,7 +7,7 @@ import json
 import keras
 import numpy as np
 import pytest
-from support.basics import as_numpy, build_dense_network
+from support.basics import as_numpy, build_dense_network, crossentropy
 from support.priced import priced_path
 
 import keras_lap
@@ -215,3 +215,29 @@ def test_weight_by_weight_a_dense_network():
     ]
     expected = 1.5 * sum(np.sum(w**2) for block in weights for w in block) / 2
     assert float(as_numpy(ControlCost()(path))) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("wrong", [-1, 3])
+def test_a_class_without_a_point_ends_fit_before_it_begins(wrong):
+    network, x = build_dense_network(1, width=2, features=4, classes=5), np.ones((6, 4))
+    model = keras_lap.LeastActionModel(
+        network, running_costs=[TrackingCost(1.0, CENTRES)]
+    )
+    model.compile("sgd", crossentropy())
+    y, before = np.array([0, wrong] * 3), network.get_weights()
+    for given in ({"x": x, "y": y}, {"x": x, "y": y[:, None]}):
+        with pytest.raises(
+            ValueError, match=rf"classes 0 to 2\. Received: y from .*{wrong}"
+        ):
+            model.fit(**given, verbose=0)
+    with pytest.raises(ValueError, match="Received: y from"):
+        model.fit(x, y, verbose=0)
+    for one, other in zip(before, network.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    model.fit(x, y % 3, verbose=0)
+    # A point for all takes every target.
+    other = keras_lap.LeastActionModel(
+        network, running_costs=[TrackingCost(1.0, [0, 0])]
+    )
+    other.compile("sgd", crossentropy())
+    other.fit(x, np.arange(6) % 5, verbose=0)

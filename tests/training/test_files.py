@@ -200,6 +200,40 @@ def test_an_energy_that_fails_by_itself_is_not_said_to_be_unknown(tmp_path):
         keras.saving.load_model(tmp_path / "model.keras")
 
 
+@pytest.mark.parametrize("config", [{}, {"energy": None}])
+def test_a_config_without_a_network_is_refused(config):
+    with pytest.raises(ValueError, match=r"holds that of its network\. Received: one"):
+        keras_lap.LeastActionModel.from_config(config)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="TFLite is TensorFlow's")
+def test_tflite_takes_the_model_itself(digits):
+    """The bare network is converted, as a subclassed model of Keras is, after `fit`."""
+    tensorflow = pytest.importorskip("tensorflow")
+    x, y = digits
+    model = keras_lap.LeastActionModel(build_dense_network())
+    model.compile("sgd", crossentropy())
+    for _ in range(2):
+        model.fit(x, y, verbose=0)
+        converter = tensorflow.lite.TFLiteConverter.from_keras_model(model)
+        content = converter.convert()
+        interpreter = tensorflow.lite.Interpreter(model_content=content)
+        interpreter.allocate_tensors()
+        (taken,), (given,) = (
+            interpreter.get_input_details(),
+            interpreter.get_output_details(),
+        )
+        interpreter.set_tensor(taken["index"], x[:1])
+        interpreter.invoke()
+        # The kernels of TFLite add up in another order.
+        np.testing.assert_allclose(
+            interpreter.get_tensor(given["index"]),
+            model.network.predict(x[:1], verbose=0),
+            rtol=1e-4,
+            atol=1e-5,
+        )
+
+
 @pytest.mark.way("`model.export()`")
 def test_export(digits, tmp_path, record_property):
     """The exported function predicts as the network does, before and after training."""

@@ -415,7 +415,7 @@ def test_a_network_without_blocks():
 def test_missing_packages_are_named_with_their_extra(monkeypatch, module, extra, use):
     report = analyze(affine_network(*random_blocks()), points())
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(ImportError, match=rf'pip install "keras-lap\[{extra}\]"'):
+    with pytest.raises(ImportError, match=rf'pip install "\.\[{extra}\]"'):
         use(report)
 
 

@@ -148,6 +148,11 @@ def test_displacements_on_axes_of_the_user():
     texts = [text.get_text() for text in both.get_legend().get_texts()]
     assert texts == ["a", "b"]
     assert not set(both.lines[0].get_xdata()) & set(both.lines[1].get_xdata())
+    # Blocks count from 1, and each method has its colour.
+    np.testing.assert_array_equal(axis.lines[0].get_xdata(), [1, 2, 3])
+    named = {"plain": report, "least action": report_of(seed=1)}
+    lines = transport.plot_displacements(named).lines
+    assert [line.get_color() for line in lines] == ["#D55E00", "#0072B2"]
 
 
 def test_cost_of_blocks_over_epochs(tmp_path):
@@ -160,6 +165,7 @@ def test_cost_of_blocks_over_epochs(tmp_path):
         np.testing.assert_array_equal(found.mask, [[0, 0, 1], [0, 1, 0]])
         np.testing.assert_array_equal(found.compressed(), [1, 2, 10, 5])
         assert axis.get_xlim() == (0.5, 3.5)
+        assert axis.get_ylim() == (0.5, 2.5)
     assert drawn(axis.figure, tmp_path / "costs.png")
     with pytest.raises(ValueError, match=r"it has loss\. .*TransportMonitor\(x, logs="):
         transport.plot_block_costs({"loss": [1.0]})
@@ -184,6 +190,13 @@ def test_a_training_on_one_page(tmp_path):
     styles = {line.get_linestyle() for line in loss.lines}
     assert len(styles) == 2
     assert drawn(figure, tmp_path / "training.png")
+    said = [text.get_text() for text in cost.get_legend().get_texts()]
+    assert said == ["plain, data of the monitor", "least action, training data"]
+    assert {line.get_color() for line in loss.lines} == {"#D55E00", "#0072B2"}
+    watched = {**least, "transport_total_cost": [4.0, 3.0, 2.0]}
+    compared = {"plain": plain, "least action": watched, "none": {"loss": [1.0]}}
+    cost = transport.plot_training(compared).axes[2]
+    assert [list(line.get_ydata()) for line in cost.lines] == [[7, 6], [4, 3, 2]]
     assert len(transport.plot_training(least).axes[1].lines) == 1
     with pytest.raises(ValueError, match=r"Received: \['training'\] empty"):
         transport.plot_training({})

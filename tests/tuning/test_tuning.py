@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import gc
 import json
@@ -350,3 +351,28 @@ def test_an_automatic_multiplier_is_trained_with(tmp_path, data):
     tuner = search(make(tmp_path, hypermodel=hypermodel, max_trials=1), data)
     (row,) = tuning.trial_table(tuner)
     assert (row["status"], row["initial_multiplier"]) == ("COMPLETED", "auto")
+
+
+@pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="strategies are TensorFlow's"
+)
+def test_the_reason_of_a_failed_trial_under_a_strategy(tmp_path, digits):
+    import tensorflow as tf
+
+    def diverging(hp):
+        network = build_dense_network(blocks=1)
+        network.compile(keras.optimizers.SGD(1e30), crossentropy())
+        return network
+
+    tuner = keras_tuner.RandomSearch(
+        keras_lap.tuning.LeastActionHyperModel(diverging, tau=0.5, p=2.0),
+        "val_loss",
+        max_trials=1,
+        directory=tmp_path,
+        distribution_strategy=tf.distribute.MirroredStrategy(["CPU:0"]),
+    )
+    with contextlib.suppress(RuntimeError):  # of too many failed trials
+        tuner.search(*digits, epochs=1, validation_data=digits, verbose=0)
+    (row,) = keras_lap.tuning.trial_table(tuner)
+    assert row["status"] == "FAILED"
+    assert "after epoch 1 with tau = 0.5, p = 2 and λ = " in row["reason"]

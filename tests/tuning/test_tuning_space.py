@@ -238,4 +238,60 @@ def test_the_package_needs_no_keras_tuner():
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
-    assert 'pip install "keras-lap[tuner]"' in result.stdout
+    assert "pip install keras-tuner, or" in result.stdout
+
+
+def declares(hp):
+    hp.Float("tau", 5.0, 6.0)
+
+
+def under_a_condition(hp):
+    if hp.Boolean("deep"):
+        with hp.conditional_scope("deep", [True]):
+            hp.Choice("p", [2.0, 3.0])
+
+
+def under_a_scope_of_names(hp):
+    with hp.name_scope("optimizer"):
+        hp.Float("tau", 5.0, 6.0)
+    hp.Int("width", 4, 6)
+
+
+@pytest.mark.parametrize("declare", [declares, under_a_condition])
+@pytest.mark.parametrize("known", [False, True])
+def test_names_that_are_taken_are_refused_in_every_trial(declare, known):
+    """`known`: as in later trials, which have the search's own already."""
+    first = LeastActionHyperModel(lambda hp: declare(hp) or build(hp), tau=(0.1, 1.0))
+    hp = keras_tuner.HyperParameters()
+    if known:
+        LeastActionHyperModel(build, tau=(0.1, 1.0)).build(hp)
+    hp.Boolean("deep")
+    hp.values["deep"] = True
+    with pytest.raises(ValueError, match=r"search needs\. Received: (tau|p)\."):
+        first.build(hp)
+
+
+def test_the_same_name_in_a_scope_of_names_is_another():
+    hypermodel = LeastActionHyperModel(
+        lambda hp: under_a_scope_of_names(hp) or build(hp), tau=(0.1, 1.0)
+    )
+    hp = keras_tuner.HyperParameters()
+    for _ in range(2):
+        hypermodel.build(hp)
+    assert 5 <= hp["optimizer/tau"] <= 6
+    assert 0.1 <= hp["tau"] <= 1
+    assert hp["width"] == 4
+
+
+def test_what_is_declared_in_advance_is_refused_likewise():
+    class InAdvance(keras_tuner.HyperModel):
+        def declare_hyperparameters(self, hp):
+            hp.Float("tau", 5.0, 6.0)
+
+        def build(self, hp):
+            return build(hp)
+
+    with pytest.raises(ValueError, match=r"search needs\. Received: tau\."):
+        LeastActionHyperModel(InAdvance()).declare_hyperparameters(
+            keras_tuner.HyperParameters()
+        )
