@@ -17,6 +17,8 @@ from keras_lap.training import ascent
 from keras_lap.training.ascent import GREATEST, LEAST, Schedule, State
 
 AUTO = "auto"
+# PyTorch alone runs a step as it is written, or compiles it anew where it changes.
+_COMPILES = keras.backend.backend() != "torch"
 
 
 @keras.saving.register_keras_serializable("keras_lap")
@@ -67,6 +69,8 @@ class MultiplierAscent(keras.layers.Layer):
         self._tau = self._scalar("tau", 0.0)
         self.batches = self._scalar("batches", 0)
         self._averaged = self._scalar("averaged", 0)
+        self._before = self._scalar("before", 0)
+        self._is_before = False
         self.counted = self._scalar("counted", 0)
         self.built = True
 
@@ -86,7 +90,9 @@ class MultiplierAscent(keras.layers.Layer):
             name=name,
         )
 
-    def start(self, tau: float, batches: int, averaged: bool) -> None:
+    def start(
+        self, tau: float, batches: int, averaged: bool, before: bool = False
+    ) -> None:
         """Sets the schedule from the next step on.
 
         Args:
@@ -95,10 +101,14 @@ class MultiplierAscent(keras.layers.Layer):
                 that was.
             averaged: Whether an update uses the mean of the losses since the last
                 one instead of the loss of its own batch.
+            before: Whether a step uses λ as it is after its own update. Defaults to
+                False.
         """
         self._tau.assign(tau)
         self.batches.assign(batches)
         self._averaged.assign(int(averaged))
+        self._before.assign(int(before))
+        self._is_before = before
 
     def stop(self) -> None:
         """Holds λ where it is until `start` is called again."""
@@ -130,6 +140,34 @@ class MultiplierAscent(keras.layers.Layer):
         self.multiplier.assign(ops.where(now > 0, now, chosen))
         return self.value()
 
+    def foresee(self, now: Any, task_loss: Any | None) -> Any:
+        """λ in the objective of a step whose task loss is known; changes nothing.
+
+        Args:
+            now: λ in it so far, scalar float32 tensor.
+            task_loss: As in `step`, which follows; None if λ has seen it already.
+
+        Returns:
+            What λ will be after the step, if `start` said so, else `now`.
+        """
+        # What is compiled once has to serve both; elsewhere it would be paid for.
+        if not (_COMPILES or self._is_before):
+            return now
+        after = self.multiplier.value
+        if task_loss is not None:
+            after = self._risen(task_loss, self._schedule()).multiplier
+        return ops.where(self._before.value > 0, after, now)
+
+    def _schedule(self) -> Schedule:
+        return Schedule(self._tau.value, self.batches.value, self._averaged.value)
+
+    def _risen(self, task_loss: Any, schedule: Schedule) -> State:
+        # Values and operators instead of variables and `keras.ops`: outside of a
+        # compiled step, as on PyTorch, these cost several times as much.
+        before = State(*(getattr(self, name).value for name in State._fields))
+        loss = ops.cast(ops.stop_gradient(task_loss), "float32")
+        return ascent.rise(before, loss, *schedule, self.max_multiplier)
+
     def step(
         self, task_loss: Any, schedule: Schedule | None = None, again: bool = False
     ) -> Any:
@@ -148,19 +186,14 @@ class MultiplierAscent(keras.layers.Layer):
         Returns:
             λ after the step, scalar float32 tensor.
         """
-        # Values and operators instead of variables and `keras.ops`: outside of a
-        # compiled step, as on PyTorch, these cost several times as much.
-        before = State(*(getattr(self, name).value for name in State._fields))
-        loss = ops.cast(ops.stop_gradient(task_loss), "float32")
-        set_before = Schedule(self._tau.value, self.batches.value, self._averaged.value)
-        now = set_before
+        now = set_before = self._schedule()
         if schedule is not None:
             is_set = set_before.batches > 0
             if again:
                 set_before = set_before._replace(batches=0)
             pairs = zip(set_before, schedule, strict=True)
             now = Schedule(*(ops.where(is_set, one, own) for one, own in pairs))
-        after = ascent.rise(before, loss, *now, self.max_multiplier)
+        after = self._risen(task_loss, now)
         for name, value in after._asdict().items():
             getattr(self, name).assign(value)
         self.counted.assign(self.counted.value + 1)

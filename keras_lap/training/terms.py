@@ -11,7 +11,7 @@ import abc
 import operator
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from keras import ops
@@ -74,6 +74,18 @@ class Term(abc.ABC):
                 one when the weights of samples were not known yet; else None.
         """
 
+    def meet(self, prices: Sequence[Price], task_loss: Any | None) -> Sequence[Price]:
+        """Prices a step anew by its task loss, before the gradient is taken.
+
+        Args:
+            prices: Of its passes, in full.
+            task_loss: L of the whole batch, scalar; None as in `settle`, which follows.
+
+        Returns:
+            What holds instead.
+        """
+        return prices
+
     def settle(self, task_loss: Any | None) -> tuple[Any, ...]:
         """Moves what moves by the task loss, once a step.
 
@@ -122,6 +134,17 @@ class EnergyOverMultiplier(Term):
             for moved, mask in zip(path.displacements, path.masks, strict=True)
         ]
         return None if all(each is None for each in weights) else weights
+
+    def meet(self, prices: Sequence[Price], task_loss: Any | None) -> Sequence[Price]:
+        """As in `Term`; λ may be that after the step."""
+        before = prices[0].kept
+        now = self.ascent.foresee(before, task_loss)
+        if now is before:
+            return prices
+        return [
+            replace(price, added=energy_term(price.means[0], now), kept=now)
+            for price in prices
+        ]
 
     def settle(self, task_loss: Any | None) -> tuple[Any, ...]:
         """As in `Term`; returns λ after the step."""

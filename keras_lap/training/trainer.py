@@ -258,8 +258,10 @@ class Trainer(FedLikeNetwork):
             step.samples = (
                 step.passes[0].samples if trains else batch_size([x, y_pred, y])
             )
-            late = trains and _RAISES_LATE
-            if step.is_kerass if _RAISES_WITHIN else not late:
+            raises = step.is_kerass or not _RAISES_WITHIN
+            if raises and trains:
+                step.meet(self._terms)
+            if raises and not (trains and _RAISES_LATE):
                 self._settle(step)
         losses = self.losses if trains else step.sort_out(super().losses)
         # Keras's own way of adding up, so that it stays right under its strategies
@@ -309,13 +311,7 @@ class Trainer(FedLikeNetwork):
     def _settle(self, step: Step) -> None:
         """Raises λ where that is due, and logs the step."""
         step.is_settled = True
-        lasts: list[Any] = []
-        if step.training:
-            seen = step.is_raised
-            task_loss = replicas.batch_mean(step.task_loss, step.samples)
-            for term in self._terms:
-                lasts += term.settle(None if seen else task_loss)
-            step.is_raised = True
+        lasts = step.settle(self._terms) if step.training else []
         prices = step.prices if step.training else ()
         self._measures.add(step.samples, step.task_loss, prices, lasts)
 

@@ -28,20 +28,22 @@ TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 RUNS = {
     "jax": {
         1: "one:usual one:batch-norm one:two-at-once one:automatic one:within "
-        "one:costs",
+        "one:costs one:before",
         2: "data:usual data:batch-norm data:two-at-once model:usual data:automatic "
-        "data:within data:costs",
+        "data:within data:costs data:before",
         8: "data:usual model:usual",
     },
     "tensorflow": {
-        1: "one:usual one:batch-norm one:uneven one:automatic one:within one:costs",
+        1: "one:usual one:batch-norm one:uneven one:automatic one:within one:costs "
+        "one:before",
         2: "mirrored:usual mirrored:batch-norm mirrored:uneven mirrored:spoilt "
-        "mirrored:automatic mirrored:within mirrored:costs",
+        "mirrored:automatic mirrored:within mirrored:costs "
+        "mirrored:before",
     },
     "torch": {
-        1: "one:usual one:one-fit one:uneven one:within one:costs",
+        1: "one:usual one:one-fit one:uneven one:within one:costs one:before",
         2: "processes:usual processes:one-fit processes:uneven processes:spoilt "
-        "processes:within processes:costs",
+        "processes:within processes:costs processes:before",
     },
 }
 
@@ -119,6 +121,7 @@ def check_equal(one, several, copies, weights=True):
         pytest.param("data", "automatic", 2, marks=DATA),
         pytest.param("data", "within", 2, marks=DATA),
         pytest.param("data", "costs", 2, marks=DATA),
+        pytest.param("data", "before", 2, marks=DATA),
     ],
 )
 def test_jax(train, way, case, devices):
@@ -130,7 +133,7 @@ def test_jax(train, way, case, devices):
 @only("tensorflow")
 @pytest.mark.way("`tf.distribute.MirroredStrategy`")
 @pytest.mark.parametrize(
-    "case", ["usual", "batch-norm", "automatic", "within", "costs"]
+    "case", ["usual", "batch-norm", "automatic", "within", "costs", "before"]
 )
 def test_tensorflow(train, case):
     several = load(train(2), f"mirrored-{case}")
@@ -140,7 +143,7 @@ def test_tensorflow(train, case):
 
 @joins_processes
 @DATA
-@pytest.mark.parametrize("case", ["usual", "one-fit", "within", "costs"])
+@pytest.mark.parametrize("case", ["usual", "one-fit", "within", "costs", "before"])
 def test_torch(train, case):
     several = load(train(2), f"processes-{case}")
     check_equal(load(train(1), f"one-{case}"), several, copies=2)

@@ -39,6 +39,7 @@ class Case:
     automatic: bool = False
     within: bool = False
     costs: bool = False
+    before: bool = False
 
 
 CASES = {
@@ -54,6 +55,7 @@ CASES = {
     "automatic": Case(batch_norm=True, automatic=True),
     "within": Case(within=True),
     "costs": Case(costs=True),
+    "before": Case(before=True, steps_per_fit=4),
 }
 
 
@@ -223,7 +225,9 @@ def train(case, copies, path):
     saved = path.with_name(f"{path.stem}-{rank()}.keras")
     callbacks = [] if case.within else [keras.callbacks.ModelCheckpoint(saved)]
     if trained is model:
-        update = keras_lap.callbacks.MultiplierUpdate(tau=0.5, every=3, loss="mean")
+        update = keras_lap.callbacks.MultiplierUpdate(
+            tau=0.5, every=3, loss="mean", before_step=case.before
+        )
         callbacks.append(update)
     logs, multipliers = [], []
     for start in range(0, len(x), batch * case.steps_per_fit):
