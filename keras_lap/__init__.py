@@ -24,7 +24,7 @@ from keras_lap.blocks import (
     find_residual_blocks,
     plot_blocks,
 )
-from keras_lap.training import LeastActionModel, MultiplierAscent
+from keras_lap.training import LeastActionModel, MultiplierAscent, Share
 from keras_lap.trajectory import DisplacementRecorder
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "LeastActionModel",
     "MultiplierAscent",
     "ResidualBlock",
+    "Share",
     "__version__",
     "callbacks",
     "datasets",

@@ -159,12 +159,29 @@ class Step:
         self.counted = self.counted or self.passes
         self.is_closed = self.is_used = True
 
-    def meet(self, terms: Sequence[Term]) -> None:
-        """Prices the passes of the first loss by it, before the gradient is taken."""
-        self.whole_loss = replicas.batch_mean(self.task_loss, self.samples)
-        for index, term in enumerate(terms):
-            prices = [one.prices[index] for one in self.counted]
-            prices = term.meet(prices, None if self.is_raised else self.whole_loss)
+    def meet(self, terms: Sequence[Term], losses: Sequence[Any]) -> None:
+        """Prices the passes of the first loss by it, before the gradient is taken.
+
+        Args:
+            terms: All terms.
+            losses: What is added to the loss besides.
+        """
+        by_term = [[one.prices[i] for one in self.counted] for i in range(len(terms))]
+        asked = []
+        for term, own in zip(terms, by_term, strict=True):
+            others = [p.added for ps in by_term if ps is not own for p in ps]
+            asked.append(term.asks(own, [self.task_loss, *losses, *others]))
+        # All at once: replicas have to wait for each other whenever they gather.
+        several = [ops.cast(x, "float32") for each in asked for x in each]
+        loss = self.task_loss
+        if several:
+            loss = ops.stack([ops.cast(loss, "float32"), *several])
+        loss = replicas.batch_mean(loss, self.samples)
+        self.whole_loss, *known = loss if several else [loss]
+        for index, (term, prices) in enumerate(zip(terms, by_term, strict=True)):
+            own, known = known[: len(asked[index])], known[len(asked[index]) :]
+            task_loss = None if self.is_raised else self.whole_loss
+            prices = term.meet(prices, task_loss, own)
             for one, price in zip(self.counted, prices, strict=True):
                 one.prices[index] = price
                 one.once_added.append(price.added)

@@ -260,7 +260,7 @@ class Trainer(FedLikeNetwork):
             )
             raises = step.is_kerass or not _RAISES_WITHIN
             if raises and trains:
-                step.meet(self._terms)
+                step.meet(self._terms, step.sort_out(super().losses))
             if raises and not (trains and _RAISES_LATE):
                 self._settle(step)
         losses = self.losses if trains else step.sort_out(super().losses)
@@ -361,7 +361,8 @@ class Trainer(FedLikeNetwork):
         again = step is not None and (step.is_raised or later)
         if step is not None and not again:
             step.is_raised = True
-        whole = replicas.batch_mean(replicas.own_mean(task_loss), samples)
+        numbers = self.ascent.with_seen(replicas.own_mean(task_loss))
+        whole = replicas.batch_mean(numbers, samples)
         return self.ascent.step(whole, schedule, again)
 
     def stateless_raise_multiplier(
