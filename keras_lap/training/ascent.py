@@ -91,6 +91,11 @@ class Share:
         """The constructor's arguments, for saving."""
         return {"part": self.part}
 
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Share:
+        """Rebuilds the share from what `get_config` returned."""
+        return cls(**config)
+
     def start(self, seen: Seen, bound: float | None) -> Any:
         """λ_0 by the first batch; 0 if its numbers are not finite, or R is not > 0.
 

@@ -187,6 +187,11 @@ class Trainer(FedLikeNetwork):
             step.is_handed_out, step.is_used = bool(step.added), used
         return result
 
+    def set_weights(self, weights: Any) -> None:
+        """As in `keras.Model`; λ may be one that is to be chosen again."""
+        super().set_weights(weights)
+        self.ascent.look_again()
+
     def make_train_function(self, force: bool = False) -> Any:
         """As in `keras.Model`; refuses processes and metrics in each other's way."""
         replicas.check_processes()

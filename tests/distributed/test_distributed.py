@@ -28,22 +28,22 @@ TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 RUNS = {
     "jax": {
         1: "one:usual one:batch-norm one:two-at-once one:automatic one:within "
-        "one:costs one:before",
+        "one:costs one:before one:share one:share-within",
         2: "data:usual data:batch-norm data:two-at-once model:usual data:automatic "
-        "data:within data:costs data:before",
+        "data:within data:costs data:before data:share data:share-within",
         8: "data:usual model:usual",
     },
     "tensorflow": {
         1: "one:usual one:batch-norm one:uneven one:automatic one:within one:costs "
-        "one:before",
+        "one:before one:share one:share-within",
         2: "mirrored:usual mirrored:batch-norm mirrored:uneven mirrored:spoilt "
         "mirrored:automatic mirrored:within mirrored:costs "
-        "mirrored:before",
+        "mirrored:before mirrored:share mirrored:share-within",
     },
     "torch": {
-        1: "one:usual one:one-fit one:uneven one:within one:costs one:before",
+        1: "one:usual one:one-fit one:uneven one:within one:costs one:before one:share one:share-within",
         2: "processes:usual processes:one-fit processes:uneven processes:spoilt "
-        "processes:within processes:costs processes:before",
+        "processes:within processes:costs processes:before processes:share processes:share-within",
     },
 }
 
@@ -122,6 +122,8 @@ def check_equal(one, several, copies, weights=True):
         pytest.param("data", "within", 2, marks=DATA),
         pytest.param("data", "costs", 2, marks=DATA),
         pytest.param("data", "before", 2, marks=DATA),
+        pytest.param("data", "share", 2, marks=DATA),
+        pytest.param("data", "share-within", 2, marks=DATA),
     ],
 )
 def test_jax(train, way, case, devices):
@@ -133,7 +135,17 @@ def test_jax(train, way, case, devices):
 @only("tensorflow")
 @pytest.mark.way("`tf.distribute.MirroredStrategy`")
 @pytest.mark.parametrize(
-    "case", ["usual", "batch-norm", "automatic", "within", "costs", "before"]
+    "case",
+    [
+        "usual",
+        "batch-norm",
+        "automatic",
+        "within",
+        "costs",
+        "before",
+        "share",
+        "share-within",
+    ],
 )
 def test_tensorflow(train, case):
     several = load(train(2), f"mirrored-{case}")
@@ -143,7 +155,10 @@ def test_tensorflow(train, case):
 
 @joins_processes
 @DATA
-@pytest.mark.parametrize("case", ["usual", "one-fit", "within", "costs", "before"])
+@pytest.mark.parametrize(
+    "case",
+    ["usual", "one-fit", "within", "costs", "before", "share", "share-within"],
+)
 def test_torch(train, case):
     several = load(train(2), f"processes-{case}")
     check_equal(load(train(1), f"one-{case}"), several, copies=2)

@@ -40,6 +40,7 @@ class Case:
     within: bool = False
     costs: bool = False
     before: bool = False
+    share: float = 0.0
 
 
 CASES = {
@@ -56,6 +57,8 @@ CASES = {
     "within": Case(within=True),
     "costs": Case(costs=True),
     "before": Case(before=True, steps_per_fit=4),
+    "share": Case(share=0.3, costs=True),
+    "share-within": Case(share=0.3, within=True),
 }
 
 
@@ -183,6 +186,8 @@ def build_model(case, rng):
             kernel = scale * rng.normal(size=variable.shape) / np.sqrt(WIDTH)
             variable.assign(kernel)
     first = "auto" if case.automatic else 2.0
+    if case.share:
+        first = keras_lap.Share(case.share)
     model = keras_lap.LeastActionModel(
         network,
         energy=3.0,
