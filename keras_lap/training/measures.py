@@ -101,8 +101,9 @@ class Measures(keras.metrics.Metric):
         sums, many = self.sums.value, len(self.names)
         counts = sums[many : 2 * many]
         means = ops.where(counts > 0, ops.divide_no_nan(sums[:many], counts), np.nan)
-        low, high = ops.convert_to_tensor(self._within.T, self.dtype)
-        means = ops.where((means <= low) | (means >= high), np.inf, means)
+        limits = ops.convert_to_tensor(self._within, self.dtype)
+        is_off = (means <= limits[:, 0]) | (means >= limits[:, 1])
+        means = ops.where(is_off, np.inf, means)
         return {name: means[index] for index, name in enumerate(self.names)}
 
     def has_seen(self) -> bool:

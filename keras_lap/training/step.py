@@ -177,7 +177,8 @@ class Step:
         if several:
             loss = ops.stack([ops.cast(loss, "float32"), *several])
         loss = replicas.batch_mean(loss, self.samples)
-        self.whole_loss, *known = loss if several else [loss]
+        known = [loss[i + 1] for i in range(len(several))]
+        self.whole_loss = loss[0] if several else loss
         for index, (term, prices) in enumerate(zip(terms, by_term, strict=True)):
             own, known = known[: len(asked[index])], known[len(asked[index]) :]
             task_loss = None if self.is_raised else self.whole_loss

@@ -41,9 +41,11 @@ RUNS = {
         "mirrored:before mirrored:share mirrored:share-within",
     },
     "torch": {
-        1: "one:usual one:one-fit one:uneven one:within one:costs one:before one:share one:share-within",
+        1: "one:usual one:one-fit one:uneven one:within one:costs one:before "
+        "one:share one:share-within",
         2: "processes:usual processes:one-fit processes:uneven processes:spoilt "
-        "processes:within processes:costs processes:before processes:share processes:share-within",
+        "processes:within processes:costs processes:before processes:share "
+        "processes:share-within",
     },
 }
 
