@@ -65,7 +65,8 @@ class MultiplierAscent(keras.layers.Layer):
         super().__init__(**kwargs)
         self.initial_multiplier = check_start(initial_multiplier)
         # No λ is 0, so 0 says that the first step has to choose; it is saved as such.
-        first = 0.0 if self.is_automatic else float(self.initial_multiplier)
+        given = self.initial_multiplier
+        first = given if isinstance(given, float) else 0.0
         self.max_multiplier = _bound(max_multiplier, max(first, LEAST))
         self.multiplier = self._scalar("multiplier", first)
         self.loss_sum = self._scalar("loss_sum", 0.0)

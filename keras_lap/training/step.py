@@ -166,7 +166,10 @@ class Step:
             terms: All terms.
             losses: What is added to the loss besides.
         """
-        by_term = [[one.prices[i] for one in self.counted] for i in range(len(terms))]
+        by_term = [
+            [price for one in self.counted if (price := one.prices[i]) is not None]
+            for i in range(len(terms))
+        ]
         asked = []
         for term, own in zip(terms, by_term, strict=True):
             others = [p.added for ps in by_term if ps is not own for p in ps]
@@ -182,8 +185,8 @@ class Step:
         for index, (term, prices) in enumerate(zip(terms, by_term, strict=True)):
             own, known = known[: len(asked[index])], known[len(asked[index]) :]
             task_loss = None if self.is_raised else self.whole_loss
-            prices = term.meet(prices, task_loss, own)
-            for one, price in zip(self.counted, prices, strict=True):
+            anew = term.meet(prices, task_loss, own)
+            for one, price in zip(self.counted, anew, strict=True):
                 one.prices[index] = price
                 one.once_added.append(price.added)
 
