@@ -25,7 +25,7 @@ from keras_lap.blocks import (
     plot_blocks,
 )
 from keras_lap.compare import Comparison, compare
-from keras_lap.training import LeastActionModel, MultiplierAscent
+from keras_lap.training import LeastActionModel, MultiplierAscent, Share
 from keras_lap.trajectory import DisplacementRecorder
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "LeastActionModel",
     "MultiplierAscent",
     "ResidualBlock",
+    "Share",
     "__version__",
     "callbacks",
     "compare",

@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from keras_lap._checks import choice, whole_number
+from keras_lap._checks import choice, refusal, whole_number
 from keras_lap._extras import tensorboard_writer
 from keras_lap.blocks import layers_below
 from keras_lap.depth import DepthMonitor
@@ -38,12 +38,12 @@ class MultiplierUpdate(keras.callbacks.Callback):
     """Raises the multiplier: ``λ ← λ + τ·L`` every `every` optimizer steps.
 
     Steps are counted over the whole training, across epochs and across calls of
-    `fit`. The update happens inside the compiled training step, after the objective
-    of that step was computed with the old λ; this callback hands over the schedule
-    when training begins and takes it back when it ends. If the task loss is not
-    finite, or so negative that λ would not stay positive, the update is left out and
-    one warning says so; so does one if an epoch ends in which no step has raised λ, as
-    by a `train_step` of one's own: there `LeastActionModel.raise_multiplier` does.
+    `fit`. The update happens inside the compiled training step; this callback hands
+    over the schedule when training begins and takes it back when it ends. If the task
+    loss is not finite, or so negative that λ would not stay positive, the update is
+    left out and one warning says so; so does one if an epoch ends in which no step has
+    raised λ, as by a `train_step` of one's own: there
+    `LeastActionModel.raise_multiplier` does.
 
     Source: the method of multipliers, Karkar et al., arXiv 2009.08372, section 4.
 
@@ -53,6 +53,11 @@ class MultiplierUpdate(keras.callbacks.Callback):
         loss: `"batch"`, the task loss of the batch at which the update is due, or
             `"mean"`, the mean over the batches since the last update. Defaults to
             `"batch"`.
+        before_step: Which λ a step has in its objective at which an update is due.
+            False: the old one, as in Uzawa's method and the slides of the paper. True:
+            the new one, raised by the task loss of that very batch, as the authors'
+            code does. In a loop of one's own this is the order in which one calls
+            `raise_multiplier` and adds `model.losses` up. Defaults to False.
 
     Raises:
         ValueError: If an argument is outside the values above.
@@ -65,10 +70,24 @@ class MultiplierUpdate(keras.callbacks.Callback):
         >>> history = model.fit(x, y, verbose=0, callbacks=[update])
     """
 
-    def __init__(self, tau: float = 1.0, every: int = 1, loss: str = "batch"):
+    def __init__(
+        self,
+        tau: float = 1.0,
+        every: int = 1,
+        loss: str = "batch",
+        before_step: bool = False,
+    ):
         super().__init__()
         schedule = check_schedule(tau, every, loss)
         self.tau, self.every, self.loss = schedule.tau, schedule.batches, loss
+        if not isinstance(before_step, bool):
+            raise refusal(
+                "before_step",
+                "be True or False",
+                before_step,
+                "True raises λ before the objective of a step is computed.",
+            )
+        self.before_step = before_step
         self._warned = self._begun = False
 
     def set_model(self, model: Any) -> None:
@@ -93,7 +112,8 @@ class MultiplierUpdate(keras.callbacks.Callback):
                 "Leave one of them out of callbacks=[...]."
             )
         batches = self.every * _batches_per_step(self.model.optimizer)
-        self.model.ascent.start(self.tau, batches, averaged=self.loss == "mean")
+        averaged = self.loss == "mean"
+        self.model.ascent.start(self.tau, batches, averaged, self.before_step)
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Notes the updates that an earlier training has skipped."""

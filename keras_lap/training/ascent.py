@@ -11,13 +11,106 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+import keras
 from keras import ops
 
-from keras_lap._checks import choice, finite_number, whole_number, within
+from keras_lap._checks import (
+    choice,
+    finite_number,
+    is_number,
+    refusal,
+    whole_number,
+    within,
+)
 
 LEAST, GREATEST = 1e-30, 1e30
 # Found on ResNet9 and MNIST: studies/results/README.md, "A default to leave alone".
-_WASTEFUL, _WEIGHT_OF_WASTE = 10.0, 0.5
+WASTEFUL, _WEIGHT_OF_WASTE = 10.0, 0.5
+# What blocks that move nothing yet are taken to move every number of their state by.
+LEAST_MOVE = 0.01
+
+
+class Seen(NamedTuple):
+    """What λ_0 is chosen by, of the first batch; scalar tensors, or numbers.
+
+    Attributes:
+        cost: For a `Share`, the transport cost C; else the mean square of what the
+            blocks move a number of the state, ``mean(v²)``.
+        unit: For a `Share`, the least C that counts; else the cost of a block that
+            moves every number by one.
+        rest: The rest of the objective; 0 if it is not asked for.
+    """
+
+    cost: Any
+    unit: Any
+    rest: Any = 0.0
+
+
+@keras.saving.register_keras_serializable("keras_lap")
+class Share:
+    """λ_0 as the part that the energy has of the first objective.
+
+    ``C/λ_0 = part · (C/λ_0 + R)``, so ``λ_0 = C·(1 − part)/(part·R)``, where C is the
+    transport cost of the first batch and R the rest of its objective: the task loss,
+    losses of the network's own and running costs. So one number suits networks of any
+    width, depth and energy. The first training step whose numbers are finite, with
+    R > 0, chooses; a step before it trains without the energy.
+
+    C counts as no less than if every number of every state moved by 0.01. Blocks whose
+    branches start at zero would else get a λ_0 near 0, and could never move.
+
+    Args:
+        part: Above 0 and below 1; the more, the more the energy weighs.
+
+    Raises:
+        ValueError: If `part` is anything else.
+
+    Examples:
+        >>> network = keras_lap.networks.resnet9((8, 8, 1), 10, filters=4)
+        >>> model = keras_lap.LeastActionModel(
+        ...     network, initial_multiplier=keras_lap.Share(0.3)
+        ... )
+    """
+
+    def __init__(self, part: float):
+        if not is_number(part) or not 0 < part < 1:
+            advice = "Use 0.3 for an energy that is 30 % of the first objective."
+            raise refusal("part", "be a number above 0 and below 1", part, advice)
+        self.part = float(part)
+
+    def __repr__(self) -> str:
+        return f"Share({self.part!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Share) and other.part == self.part
+
+    def __hash__(self) -> int:
+        return hash((Share, self.part))
+
+    def get_config(self) -> dict[str, float]:
+        """The constructor's arguments, for saving."""
+        return {"part": self.part}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Share:
+        """Rebuilds the share from what `get_config` returned."""
+        return cls(**config)
+
+    def start(self, seen: Seen, bound: float | None) -> Any:
+        """λ_0 by the first batch; 0 if its numbers are not finite, or R is not > 0.
+
+        Args:
+            seen: Of the batch.
+            bound: The greatest λ, if any.
+
+        Returns:
+            A scalar float32 tensor without gradient.
+        """
+        cost = ops.maximum(seen.cost, seen.unit)
+        # Each quotient is kept from overflow: R may be small, and so may C.
+        chosen = cost * ((1.0 - self.part) / self.part) / seen.rest
+        usable = (seen.rest > 0) & (cost > 0) & (chosen < math.inf)
+        return _bounded(chosen, usable, bound)
 
 
 class State(NamedTuple):
@@ -70,30 +163,33 @@ def check_schedule(tau: Any, every: Any, loss: Any) -> Schedule:
     return Schedule(number, batches, int(averaged))
 
 
-def start(cost: Any, unit_cost: Any, blocks: int, bound: float | None) -> Any:
-    """λ_0 that fits the first batch: ``C_1/2K if C > 10·C_1 else 1e30``.
+def start(seen: Seen, bound: float | None) -> Any:
+    """λ_0 that fits the first batch: ``E_1/2 if mean(v²) > 10 else 1e30``.
 
-    C_1 is what the K blocks would cost if each moved every number of its state by one.
-    The start of a network that costs ten times as much wastes action, and the energy
-    mends it. Well initialised or normalised branches move by about one; there the
-    energy was measured to harm or to do nothing, and 1e30 switches it off. The rule is
-    empirical: `studies/results` holds the study. It takes for granted that states are
-    scaled to about one, as normalisation and standardised inputs do.
+    E_1 is what one block would cost if it moved every number of its state by one;
+    ``mean(v²)`` is what the blocks do move, the same under any energy. The start of a
+    network that moves that far wastes action, and the energy mends it. Well initialised
+    or normalised branches move by about one; there the energy was measured to harm or
+    to do nothing, and 1e30 switches it off. The rule is empirical: `studies/results`
+    holds the study. It takes for granted that states are scaled to about one, as
+    normalisation and standardised inputs do.
 
     Args:
-        cost: Transport cost C of the batch, scalar.
-        unit_cost: C_1 under the same energy, scalar.
-        blocks: Their number K.
+        seen: Of the batch.
         bound: The greatest λ, if any.
 
     Returns:
-        A scalar float32 tensor without gradient.
+        A scalar float32 tensor without gradient; 0 if the numbers are not finite.
     """
-    cost, unit = ops.cast(cost, "float32"), ops.cast(unit_cost, "float32")
-    wasteful = cost > _WASTEFUL * unit
-    chosen = ops.where(wasteful, _WEIGHT_OF_WASTE * unit / blocks, GREATEST)
+    moved = ops.cast(seen.cost, "float32")
+    unit = ops.cast(seen.unit, "float32")
+    chosen = ops.where(moved > WASTEFUL, _WEIGHT_OF_WASTE * unit, GREATEST)
+    return _bounded(chosen, moved < math.inf, bound)
+
+
+def _bounded(chosen: Any, usable: Any, bound: float | None) -> Any:
     greatest = GREATEST if bound is None else bound
-    return ops.stop_gradient(ops.clip(chosen, LEAST, greatest))
+    return ops.stop_gradient(ops.where(usable, ops.clip(chosen, LEAST, greatest), 0.0))
 
 
 def rise(

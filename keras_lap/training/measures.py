@@ -10,6 +10,7 @@ import numpy as np
 from keras import ops
 
 from keras_lap.training import replicas
+from keras_lap.training.ascent import GREATEST
 from keras_lap.training.terms import Price, Term
 
 TASK_LOSS = "task_loss"
@@ -36,6 +37,10 @@ class Measures(keras.metrics.Metric):
         means = [TASK_LOSS, *(name for term in terms for name in term.means)]
         lasts = [name for term in terms for name in term.lasts]
         self.names = [*means, *lasts]
+        # What only its last value counts of is a λ: none, or one that switches its term
+        # off, is infinite for the reader.
+        within = [(-np.inf, np.inf)] * len(means) + [(0.0, GREATEST)] * len(lasts)
+        self._within = np.array(within, "float32")
         self._blocks = sum(term.blocks for term in terms)
         # All adds up, in proportion to the samples, but what has a last value. That is
         # kept; replicas of one λ add up to a multiple of it, by their number.
@@ -96,6 +101,9 @@ class Measures(keras.metrics.Metric):
         sums, many = self.sums.value, len(self.names)
         counts = sums[many : 2 * many]
         means = ops.where(counts > 0, ops.divide_no_nan(sums[:many], counts), np.nan)
+        limits = ops.convert_to_tensor(self._within, self.dtype)
+        is_off = (means <= limits[:, 0]) | (means >= limits[:, 1])
+        means = ops.where(is_off, np.inf, means)
         return {name: means[index] for index, name in enumerate(self.names)}
 
     def task_loss(self) -> float | None:

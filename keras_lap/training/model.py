@@ -20,6 +20,7 @@ from keras_lap.blocks import (
 )
 from keras_lap.running_costs import Path, RunningCost
 from keras_lap.training import replicas, saving
+from keras_lap.training.ascent import Share
 from keras_lap.training.measures import TASK_LOSS, Measures
 from keras_lap.training.multiplier import MultiplierAscent
 from keras_lap.training.own_methods import check_network
@@ -67,9 +68,10 @@ class LeastActionModel(Trainer):
             `keras_lap.energies.Energy`. None leaves C/λ out, and trains by running
             costs alone. Defaults to 2, kinetic energy.
         initial_multiplier: λ_0 > 0, from 1e-30 to 1e30. The smaller, the more the
-            energy weighs. Or `"auto"`: the first training step chooses, and switches
-            the energy off where the network starts frugal; see
-            `keras_lap.training.multiplier.MultiplierAscent.choose`. Defaults to 1.
+            energy weighs. Or a `keras_lap.Share`, the part that the energy has of the
+            first objective, which suits networks of any size; or `"auto"`, which
+            switches the energy off where the network starts frugal. The first training
+            step chooses then, and `ascent.decision` says how. Defaults to 1.
         blocks: Which blocks count; see `keras_lap.find_residual_blocks`. Defaults
             to `"auto"`, all of them.
         include_projections: Whether blocks whose shortcut changes the shape count,
@@ -107,7 +109,7 @@ class LeastActionModel(Trainer):
         self,
         network: keras.Model,
         energy: float | energies.Energy | None = 2.0,
-        initial_multiplier: float | str = 1.0,
+        initial_multiplier: float | str | Share = 1.0,
         blocks: Selection = "auto",
         include_projections: bool = False,
         max_multiplier: float | None = None,
@@ -176,7 +178,10 @@ class LeastActionModel(Trainer):
 
     @property
     def multiplier(self) -> keras.Variable:
-        """λ, a scalar non-trainable variable, saved; 0 until `"auto"` has chosen."""
+        """λ, a scalar non-trainable variable, saved; 0 until a step has chosen.
+
+        1e30 is an energy that is switched off; the logs call it infinite.
+        """
         return self.ascent.multiplier
 
     @property

@@ -7,16 +7,20 @@ device, compiled together with everything else; `keras_lap.training.ascent` says
 from __future__ import annotations
 
 import contextlib
+import math
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_lap._checks import finite_number, within
-from keras_lap.training import ascent
-from keras_lap.training.ascent import GREATEST, LEAST, Schedule, State
+from keras_lap.training import ascent, replicas
+from keras_lap.training.ascent import GREATEST, LEAST, Schedule, Seen, Share, State
 
 AUTO = "auto"
+# PyTorch alone runs a step as it is written, or compiles it anew where it changes.
+_COMPILES = keras.backend.backend() != "torch"
 
 
 @keras.saving.register_keras_serializable("keras_lap")
@@ -31,8 +35,9 @@ class MultiplierAscent(keras.layers.Layer):
     Source: Karkar et al., arXiv 2009.08372, section 4.
 
     Args:
-        initial_multiplier: λ_0, a number from 1e-30 to 1e30, or `"auto"`: see `choose`.
-            Defaults to 1.
+        initial_multiplier: λ_0, a number from 1e-30 to 1e30, a
+            `keras_lap.Share` of the first objective, or `"auto"`: see
+            `keras_lap.training.ascent.start`. Defaults to 1.
         max_multiplier: At which λ the ascent stops, from λ_0 to 1e30; None for no
             bound. Defaults to None.
         **kwargs: `name` and other arguments of `keras.layers.Layer`.
@@ -41,6 +46,8 @@ class MultiplierAscent(keras.layers.Layer):
         multiplier: λ, scalar float32 `keras.Variable`; 0 until `"auto"` has chosen.
         skipped: How many updates were left out, scalar `keras.Variable`.
         batches: From one update to the next, scalar `keras.Variable`; 0 while λ holds.
+        seen: λ_0 that was chosen and the fields of `keras_lap.training.ascent.Seen`,
+            `keras.Variable` `(4,)`; only where λ_0 is chosen.
         counted: How many batches it has seen since it was made, scalar
             `keras.Variable`.
 
@@ -50,7 +57,7 @@ class MultiplierAscent(keras.layers.Layer):
 
     def __init__(
         self,
-        initial_multiplier: float | str = 1.0,
+        initial_multiplier: float | str | Share = 1.0,
         max_multiplier: float | None = None,
         **kwargs: Any,
     ):
@@ -58,7 +65,8 @@ class MultiplierAscent(keras.layers.Layer):
         super().__init__(**kwargs)
         self.initial_multiplier = check_start(initial_multiplier)
         # No λ is 0, so 0 says that the first step has to choose; it is saved as such.
-        first = 0.0 if self.is_automatic else float(self.initial_multiplier)
+        given = self.initial_multiplier
+        first = given if isinstance(given, float) else 0.0
         self.max_multiplier = _bound(max_multiplier, max(first, LEAST))
         self.multiplier = self._scalar("multiplier", first)
         self.loss_sum = self._scalar("loss_sum", 0.0)
@@ -67,17 +75,23 @@ class MultiplierAscent(keras.layers.Layer):
         self._tau = self._scalar("tau", 0.0)
         self.batches = self._scalar("batches", 0)
         self._averaged = self._scalar("averaged", 0)
+        self._before = self._scalar("before", 0)
+        self._is_before = self._has_chosen = False
         self.counted = self._scalar("counted", 0)
+        if self.is_automatic:
+            self.seen = self._scalar("seen", 0.0, (1 + len(Seen._fields),))
         self.built = True
 
-    def _scalar(self, name: str, value: float) -> keras.Variable:
+    def _scalar(
+        self, name: str, value: float, shape: tuple[int, ...] = ()
+    ) -> keras.Variable:
         """A scalar that mixed precision leaves in full precision.
 
         Every replica assigns the same value to it. Their mean would let one of them,
         whose loss is not finite, hold λ back while another raises it.
         """
         return self.add_weight(
-            shape=(),
+            shape=shape,
             initializer=keras.initializers.Constant(value),
             dtype="int32" if isinstance(value, int) else "float32",
             trainable=False,
@@ -86,7 +100,9 @@ class MultiplierAscent(keras.layers.Layer):
             name=name,
         )
 
-    def start(self, tau: float, batches: int, averaged: bool) -> None:
+    def start(
+        self, tau: float, batches: int, averaged: bool, before: bool = False
+    ) -> None:
         """Sets the schedule from the next step on.
 
         Args:
@@ -95,10 +111,15 @@ class MultiplierAscent(keras.layers.Layer):
                 that was.
             averaged: Whether an update uses the mean of the losses since the last
                 one instead of the loss of its own batch.
+            before: Whether a step uses λ as it is after its own update. Defaults to
+                False.
         """
         self._tau.assign(tau)
         self.batches.assign(batches)
         self._averaged.assign(int(averaged))
+        self._before.assign(int(before))
+        self._is_before = before
+        self.look_again()
 
     def stop(self) -> None:
         """Holds λ where it is until `start` is called again."""
@@ -106,29 +127,135 @@ class MultiplierAscent(keras.layers.Layer):
 
     @property
     def is_automatic(self) -> bool:
-        """Whether the first training step chooses λ_0."""
-        return self.initial_multiplier == AUTO
+        """Whether a training step chooses λ_0."""
+        return self.initial_multiplier == AUTO or self.share is not None
 
-    def choose(self, cost: Any, unit_cost: Any, blocks: int) -> Any:
-        """λ now; in the first pass under `"auto"` the λ_0 that fits the batch.
+    @property
+    def share(self) -> Share | None:
+        """The `Share` by which λ_0 is chosen, if it is."""
+        first = self.initial_multiplier
+        return first if isinstance(first, Share) else None
 
-        ``λ_0 = C_1/2K if C > 10·C_1 else 1e30``, where C_1 is what the K blocks would
-        cost if each moved every number of its state by one; see
-        `keras_lap.training.ascent.start`.
+    @property
+    def initial(self) -> float | None:
+        """λ_0; infinite if `"auto"` has switched the energy off, None until chosen."""
+        if not isinstance(self.initial_multiplier, str | Share):
+            return self.initial_multiplier
+        chosen = float(replicas.read(self.seen)[0])
+        return shown(chosen) if chosen else None
+
+    @property
+    def decision(self) -> str:
+        """How λ_0 was chosen, and by which numbers; one line, without a full stop."""
+        first = self.initial
+        if not self.is_automatic:
+            return f"λ_0 = {first:g}, as given"
+        if first is None:
+            if float(replicas.read(self.multiplier)) > 0:
+                return "λ was given, by a file or by hand"
+            return f"λ_0 is to be chosen, by {self.initial_multiplier!r}"
+        _, cost, unit, rest = (float(each) for each in replicas.read(self.seen))
+        if self.share is None:
+            where = "above" if cost > ascent.WASTEFUL else "not above"
+            found = f"the blocks move by {cost:.3g}, as mean(v²), {where} "
+            found += f"{ascent.WASTEFUL:g}"
+            return ("energy off" if first == math.inf else f"λ_0 = {first:.3g}") + (
+                f': "auto", {found}'
+            )
+        known = f"C = {cost:.3g}"
+        if cost < unit:
+            known += f", counted as {unit:.3g},"
+        return (
+            f"λ_0 = {first:.3g}: {self.share!r} of the first objective, by {known} and "
+            f"{rest:.3g} for the rest of it"
+        )
+
+    def is_waiting(self) -> bool:
+        """Whether λ_0 may have to be chosen yet; always, within a compiled step."""
+        if not self.is_automatic or not replicas.runs_as_written():
+            return self.is_automatic
+        if not self._has_chosen:  # then the device is not asked any more
+            self._has_chosen = bool(replicas.read(self.multiplier) > 0)
+        return not self._has_chosen
+
+    def look_again(self) -> None:
+        """Forgets that λ_0 has been chosen; called where λ may have been given back."""
+        self._has_chosen = False
+
+    def choose(self, seen: Seen) -> Any:
+        """λ in the objective; if it is to be chosen, the λ_0 that fits the batch.
+
+        What was seen is kept for `decision`.
 
         Args:
-            cost: Transport cost C of the batch, scalar tensor; of the whole batch if
-                several replicas share it.
-            unit_cost: C_1 under the same energy, scalar tensor.
-            blocks: Their number K.
+            seen: Of the whole batch if several replicas share it; see
+                `keras_lap.training.ascent.start` and `keras_lap.Share`.
 
         Returns:
-            λ, scalar float32 tensor.
+            As `in_use`.
         """
-        chosen = ascent.start(cost, unit_cost, blocks, self.max_multiplier)
+        rule = ascent.start if self.share is None else self.share.start
+        chosen = rule(Seen(*map(_number, seen)), self.max_multiplier)
         now = self.multiplier.value
+        self._keep(chosen, seen)
         self.multiplier.assign(ops.where(now > 0, now, chosen))
-        return self.value()
+        return self.in_use()
+
+    def note(self, cost: Any, least: Any) -> None:
+        """Keeps what a pass has cost, for a `Share` that chooses without its step.
+
+        Args:
+            cost: Transport cost C, scalar tensor.
+            least: The least that counts.
+        """
+        self._keep(0.0, Seen(cost, least))
+
+    def _keep(self, chosen: Any, seen: Seen) -> None:
+        values = ops.stack([_number(each) for each in (chosen, *seen)])
+        before = self.seen.value
+        self.seen.assign(ops.where(self.multiplier.value > 0, before, values))
+
+    def with_seen(self, task_loss: Any) -> Any:
+        """What `step` takes: L alone, or a tensor of L and of what `note` has kept."""
+        if self.share is None or not self.is_waiting():
+            return task_loss
+        seen = self.seen.value
+        return ops.stack([_number(task_loss), seen[1], seen[2]])
+
+    def in_use(self) -> Any:
+        """λ as an objective has it: infinite while it has not been chosen."""
+        if not self.is_automatic:
+            return self.value()
+        now = self.multiplier.value
+        return ops.where(now > 0, now, math.inf)
+
+    def foresee(self, now: Any, task_loss: Any | None) -> Any:
+        """λ in the objective of a step whose task loss is known; changes nothing.
+
+        Args:
+            now: λ in it so far, scalar float32 tensor.
+            task_loss: As in `step`, which follows; None if λ has seen it already.
+
+        Returns:
+            What λ will be after the step, if `start` said so, else `now`.
+        """
+        # What is compiled once has to serve both; elsewhere it would be paid for.
+        if not (_COMPILES or self._is_before):
+            return now
+        after = self.multiplier.value
+        if task_loss is not None:
+            after = self._risen(task_loss, self._schedule()).multiplier
+        return ops.where(self._before.value > 0, after, now)
+
+    def _schedule(self) -> Schedule:
+        return Schedule(self._tau.value, self.batches.value, self._averaged.value)
+
+    def _risen(self, task_loss: Any, schedule: Schedule) -> State:
+        # Values and operators instead of variables and `keras.ops`: outside of a
+        # compiled step, as on PyTorch, these cost several times as much.
+        before = State(*(getattr(self, name).value for name in State._fields))
+        loss = ops.cast(ops.stop_gradient(task_loss), "float32")
+        return ascent.rise(before, loss, *schedule, self.max_multiplier)
 
     def step(
         self, task_loss: Any, schedule: Schedule | None = None, again: bool = False
@@ -140,7 +267,8 @@ class MultiplierAscent(keras.layers.Layer):
 
         Args:
             task_loss: Task loss of the batch, scalar tensor; of the whole batch if
-                several replicas share it.
+                several replicas share it. Or that of `with_seen`: a λ_0 that is to be
+                chosen then is, and rises from the next step on.
             schedule: What holds where `start` has set none. Defaults to None: λ
                 stays.
             again: Whether a schedule that `start` has set has seen this batch already.
@@ -148,19 +276,19 @@ class MultiplierAscent(keras.layers.Layer):
         Returns:
             λ after the step, scalar float32 tensor.
         """
-        # Values and operators instead of variables and `keras.ops`: outside of a
-        # compiled step, as on PyTorch, these cost several times as much.
-        before = State(*(getattr(self, name).value for name in State._fields))
-        loss = ops.cast(ops.stop_gradient(task_loss), "float32")
-        set_before = Schedule(self._tau.value, self.batches.value, self._averaged.value)
-        now = set_before
+        now = set_before = self._schedule()
         if schedule is not None:
             is_set = set_before.batches > 0
             if again:
                 set_before = set_before._replace(batches=0)
             pairs = zip(set_before, schedule, strict=True)
             now = Schedule(*(ops.where(is_set, one, own) for one, own in pairs))
-        after = ascent.rise(before, loss, *now, self.max_multiplier)
+        if len(task_loss.shape):
+            waits = ~(self.multiplier.value > 0)
+            self.choose(Seen(task_loss[1], task_loss[2], task_loss[0]))
+            task_loss = task_loss[0]
+            now = now._replace(batches=ops.where(waits, 0, now.batches))
+        after = self._risen(task_loss, now)
         for name, value in after._asdict().items():
             getattr(self, name).assign(value)
         self.counted.assign(self.counted.value + 1)
@@ -176,7 +304,8 @@ class MultiplierAscent(keras.layers.Layer):
 
     def save_own_variables(self, store: Any) -> None:
         """Saves λ and the counters; the schedule is set by whoever trains next."""
-        for name in (*State._fields, "counted"):
+        seen = ("seen",) if self.is_automatic else ()
+        for name in (*State._fields, "counted", *seen):
             store[name] = getattr(self, name).numpy()
 
     def load_own_variables(self, store: Any) -> None:
@@ -189,10 +318,13 @@ class MultiplierAscent(keras.layers.Layer):
                 "The weights of a network alone are loaded by "
                 "model.network.load_weights(path)."
             ) from error
-        with contextlib.suppress(KeyError):  # a file of an earlier release has none
-            values["counted"] = store["counted"]
+        for name in ("counted", "seen"):
+            with contextlib.suppress(KeyError):  # a file of an earlier release has none
+                values[name] = store[name] if hasattr(self, name) else None
+        self.look_again()
         for name, value in values.items():
-            getattr(self, name).assign(value)
+            if value is not None:
+                getattr(self, name).assign(value)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, for saving."""
@@ -203,17 +335,31 @@ class MultiplierAscent(keras.layers.Layer):
         }
 
 
-def check_start(value: Any) -> float | str:
-    """Returns `initial_multiplier` if it is `"auto"` or a λ that float32 can hold."""
+def check_start(value: Any) -> float | str | Share:
+    """Returns `initial_multiplier` if it is one: see `MultiplierAscent`."""
+    if isinstance(value, dict):  # of a file
+        value = keras.saving.deserialize_keras_object(value)
+    if isinstance(value, Share):
+        return value
     if isinstance(value, str) and value == AUTO:
         return AUTO
     advice = (
         "Small values weigh the energy more: 1 is a start, 5 a gentler one. "
-        'Or pass "auto", and the first training step chooses.'
+        "Or pass keras_lap.Share(0.3), the part that the energy has of the first "
+        'objective. Or pass "auto", and the first training step chooses.'
     )
     number = finite_number("initial_multiplier", value, "> 0", advice)
     why = "λ is a float32 number, from 1e-38 to 1e38, and C/λ has to stay finite."
     return within("initial_multiplier", number, LEAST, GREATEST, why)
+
+
+def shown(multiplier: float) -> float:
+    """λ as a reader is told it: infinite where it switches the energy off."""
+    return math.inf if multiplier >= np.float32(GREATEST) else multiplier
+
+
+def _number(value: Any) -> Any:
+    return ops.cast(ops.stop_gradient(ops.convert_to_tensor(value)), "float32")
 
 
 def _bound(value: Any, initial: float) -> float | None:

@@ -59,25 +59,26 @@ def objective(task_loss: Any, added: list[Any]) -> Any:
 
 
 def batch_mean(loss: Any, size: Any) -> Any:
-    """The loss of the whole batch, the same number on every replica.
+    """The loss of the whole batch, the same number on every replica; or several.
 
     Replicas count by their part of the batch, as in the losses that Keras logs. One
     whose part is empty does not count.
 
     Args:
-        loss: Loss of this replica's part, scalar.
+        loss: Loss of this replica's part, scalar; or a tensor `(numbers,)` of means.
         size: How many samples that part has.
 
     Returns:
-        A scalar float32 tensor without gradient.
+        A float32 tensor of the same shape without gradient.
     """
     loss = ops.cast(ops.stop_gradient(loss), "float32")
     add_up = _sum_over_replicas()
     if add_up is None:
         return loss
     size = ops.cast(size, "float32")
-    sums = add_up(ops.stack([ops.where(size > 0, loss * size, 0.0), size]))
-    return sums[0] / sums[1]
+    sums = ops.reshape(ops.where(size > 0, loss * size, 0.0), (-1,))
+    sums = add_up(ops.concatenate([sums, ops.reshape(size, (1,))]))
+    return ops.reshape(sums[:-1] / sums[-1], loss.shape)
 
 
 def read(variable: keras.Variable) -> np.ndarray:
@@ -90,6 +91,11 @@ def read(variable: keras.Variable) -> np.ndarray:
         with tf.init_scope():
             return np.asarray(ops.convert_to_numpy(variable))
     return np.asarray(ops.convert_to_numpy(variable))
+
+
+def runs_as_written() -> bool:
+    """Whether a step runs line by line, so that it may read a value on its way."""
+    return _BACKEND == "torch" and not torch.compiler.is_compiling()
 
 
 def writes_files() -> bool:

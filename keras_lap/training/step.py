@@ -19,6 +19,7 @@ import keras
 from keras import ops
 
 from keras_lap.running_costs import Path
+from keras_lap.training import replicas
 from keras_lap.training.terms import Price, Term, add_up
 
 
@@ -116,6 +117,7 @@ class Step:
         passes: Those that the next loss is of, or the last one was.
         counted: Those of the first loss that was computed; they are logged.
         task_loss: L, of the first loss that was computed.
+        whole_loss: L of the whole batch, on several replicas.
         samples: Of how many samples.
         is_closed: Whether the loss of `passes` was computed, so that another pass
             begins anew.
@@ -133,6 +135,7 @@ class Step:
     passes: list[Pass] = field(default_factory=list)
     counted: list[Pass] = field(default_factory=list)
     task_loss: Any = None
+    whole_loss: Any = None
     samples: Any = None
     is_closed: bool = False
     is_used: bool = False
@@ -155,6 +158,43 @@ class Step:
             one.complete(terms, y, sample_weight)
         self.counted = self.counted or self.passes
         self.is_closed = self.is_used = True
+
+    def meet(self, terms: Sequence[Term], losses: Sequence[Any]) -> None:
+        """Prices the passes of the first loss by it, before the gradient is taken.
+
+        Args:
+            terms: All terms.
+            losses: What is added to the loss besides.
+        """
+        by_term = [
+            [price for one in self.counted if (price := one.prices[i]) is not None]
+            for i in range(len(terms))
+        ]
+        asked = []
+        for term, own in zip(terms, by_term, strict=True):
+            others = [p.added for ps in by_term if ps is not own for p in ps]
+            asked.append(term.asks(own, [self.task_loss, *losses, *others]))
+        # All at once: replicas have to wait for each other whenever they gather.
+        several = [ops.cast(x, "float32") for each in asked for x in each]
+        loss = self.task_loss
+        if several:
+            loss = ops.stack([ops.cast(loss, "float32"), *several])
+        loss = replicas.batch_mean(loss, self.samples)
+        known = [loss[i + 1] for i in range(len(several))]
+        self.whole_loss = loss[0] if several else loss
+        for index, (term, prices) in enumerate(zip(terms, by_term, strict=True)):
+            own, known = known[: len(asked[index])], known[len(asked[index]) :]
+            task_loss = None if self.is_raised else self.whole_loss
+            anew = term.meet(prices, task_loss, own)
+            for one, price in zip(self.counted, anew, strict=True):
+                one.prices[index] = price
+                one.once_added.append(price.added)
+
+    def settle(self, terms: Sequence[Term]) -> list[Any]:
+        """Raises λ where that is due; returns what the terms log of it."""
+        seen, self.is_raised = self.is_raised, True
+        task_loss = None if seen else self.whole_loss
+        return [last for term in terms for last in term.settle(task_loss)]
 
     def sort_out(self, losses: Sequence[Any]) -> list[Any]:
         """The losses that no pass has added."""

@@ -10,16 +10,16 @@ from __future__ import annotations
 import abc
 import operator
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
-
-from keras import ops
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 from keras_lap.blocks import require_blocks
-from keras_lap.energies import Energy, scalar
+from keras_lap.energies import DisplacementEnergy, Energy, scalar
 from keras_lap.running_costs import Path, RunningCost
 from keras_lap.training import replicas
+from keras_lap.training.ascent import LEAST_MOVE, Seen
+from keras_lap.training.costs import block_costs, energy_term, total_cost, unit_cost
 from keras_lap.training.multiplier import MultiplierAscent
 from keras_lap.trajectory import WANTED, at_least_float32
 
@@ -74,6 +74,33 @@ class Term(abc.ABC):
                 one when the weights of samples were not known yet; else None.
         """
 
+    def asks(self, prices: Sequence[Price], others: Sequence[Any]) -> tuple[Any, ...]:
+        """What `meet` needs of the whole batch besides L.
+
+        Args:
+            prices: Of the passes of the step, in full.
+            others: All that is added up beside this term, scalars.
+
+        Returns:
+            Scalars, each one replica's.
+        """
+        return ()
+
+    def meet(
+        self, prices: Sequence[Price], task_loss: Any | None, known: Sequence[Any]
+    ) -> Sequence[Price]:
+        """Prices a step anew by its task loss, before the gradient is taken.
+
+        Args:
+            prices: Of its passes, in full.
+            task_loss: L of the whole batch, scalar; None as in `settle`, which follows.
+            known: What it asked for, of the whole batch.
+
+        Returns:
+            What holds instead.
+        """
+        return prices
+
     def settle(self, task_loss: Any | None) -> tuple[Any, ...]:
         """Moves what moves by the task loss, once a step.
 
@@ -106,14 +133,34 @@ class EnergyOverMultiplier(Term):
         costs = block_costs(path.displacements, self.energy, weights)
         cost = total_cost(costs)
         if earlier is not None:
-            multiplier = earlier.kept
-        elif self.ascent.is_automatic:
-            unit = unit_cost(path.displacements, self.energy, weights)
-            whole = replicas.batch_mean(cost, samples)
-            multiplier = self.ascent.choose(whole, unit, costs.shape[0])
+            kept = earlier.kept
+        elif self.ascent.is_waiting():
+            kept = self._choose(path, samples, cost, weights)
         else:
-            multiplier = self.ascent.value()
-        return Price(energy_term(cost, multiplier), (cost,), costs, multiplier)
+            kept = _Kept(self.ascent.in_use())
+        return Price(energy_term(cost, kept.multiplier), (cost,), costs, kept)
+
+    def _choose(
+        self, path: Path, samples: Any, cost: Any, weights: Sequence[Any] | None
+    ) -> _Kept:
+        """Chooses λ_0 if that is due; by a `Share`, once the rest is known."""
+        moved = path.displacements
+        if self.ascent.share is not None:
+            least = unit_cost(moved, self.energy, weights, LEAST_MOVE)
+            self.ascent.note(cost, least)
+            return _Kept(self.ascent.in_use(), least)
+        square, unit = cost, unit_cost(moved, self.energy, weights)
+        of_square = unit
+        if not _is_kinetic(self.energy):
+            kinetic = DisplacementEnergy()
+            own = weights and [
+                kinetic.weights_for(each, mask, path.sample_weight)
+                for each, mask in zip(moved, path.masks, strict=True)
+            ]
+            square = total_cost(block_costs(moved, kinetic, own))
+            of_square = unit_cost(moved, kinetic, own)
+        seen = Seen(replicas.batch_mean(square / of_square, samples), unit / len(moved))
+        return _Kept(self.ascent.choose(seen))
 
     def _weights(self, path: Path, sample_weight: Any) -> list[Any] | None:
         """What the positions and samples of each displacement weigh; None if all 1."""
@@ -123,11 +170,50 @@ class EnergyOverMultiplier(Term):
         ]
         return None if all(each is None for each in weights) else weights
 
+    def asks(self, prices: Sequence[Price], others: Sequence[Any]) -> tuple[Any, ...]:
+        """As in `Term`; what a `Share` is taken of, if λ_0 is to be chosen."""
+        least = prices[0].kept.least
+        if least is None:
+            return ()
+        cost = sum(price.means[0] for price in prices)
+        return cost, least * len(prices), sum(others)
+
+    def meet(
+        self, prices: Sequence[Price], task_loss: Any | None, known: Sequence[Any]
+    ) -> Sequence[Price]:
+        """As in `Term`; λ may be chosen here, or be that after the step."""
+        before = now = prices[0].kept.multiplier
+        if known:
+            now = self.ascent.choose(Seen(*known))
+        now = self.ascent.foresee(now, task_loss)
+        if now is before:
+            return prices
+        return [
+            replace(price, added=energy_term(price.means[0], now), kept=_Kept(now))
+            for price in prices
+        ]
+
     def settle(self, task_loss: Any | None) -> tuple[Any, ...]:
         """As in `Term`; returns λ after the step."""
         if task_loss is None:
             return (self.ascent.value(),)
         return (self.ascent.step(task_loss),)
+
+
+class _Kept(NamedTuple):
+    """What C/λ keeps of a pass: λ, and what a `Share` counts at least as C."""
+
+    multiplier: Any
+    least: Any = None
+
+
+def _is_kinetic(energy: Energy) -> bool:
+    """Whether an energy is a multiple of the mean square of what a block moves."""
+    return (
+        type(energy) is DisplacementEnergy
+        and energy.p == 2
+        and energy.reduction == "mean"
+    )
 
 
 class WeightedCost(Term):
@@ -189,6 +275,12 @@ def terms_of(
             "no running costs. Pass energy=2.0, or running_costs=[...] with a "
             "keras_lap.running_costs.RunningCost."
         )
+    if energy is None and ascent.share is not None:
+        raise ValueError(
+            "A share is that of the energy, and the model has none. Received: "
+            f"energy=None and initial_multiplier={ascent.share!r}. Leave the latter "
+            "out, or give the model an energy, e.g. energy=2.0."
+        )
     terms: list[Term] = [WeightedCost(cost) for cost in running_costs]
     if energy is not None:
         terms.insert(0, EnergyOverMultiplier(energy, ascent, len(path.report)))
@@ -240,85 +332,3 @@ def _check_costs(running_costs: Any) -> None:
                 f"wanted of {cost!r} must list some of {', '.join(map(repr, WANTED))}. "
                 f"Received: wanted={cost.wanted!r}. Write e.g. wanted = ('states',)."
             )
-
-
-def block_costs(
-    displacements: Iterable[Any], energy: Energy, weights: Sequence[Any] | None = None
-) -> Any:
-    """Computes ``energy(x_{k+1} − x_k)`` of every block.
-
-    Args:
-        displacements: One tensor of shape `(batch, ...)` per block.
-        energy: What one displacement costs.
-        weights: Of each what `energy.weights_for` returned; None if all weigh 1.
-
-    Returns:
-        A tensor of shape `(blocks,)`.
-
-    Raises:
-        ValueError: If the energy returns anything but a scalar.
-    """
-    if weights is None:  # an energy of one's own may know of none
-        return energy.of_blocks(list(displacements))
-    return energy.of_blocks(list(displacements), weights)
-
-
-def transport_cost(displacements: Iterable[Any], energy: Energy) -> Any:
-    """Computes ``C = Σ_k energy(x_{k+1} − x_k)``.
-
-    Args:
-        displacements: One tensor of shape `(batch, ...)` per block.
-        energy: What one displacement costs.
-
-    Returns:
-        A scalar tensor.
-
-    Raises:
-        ValueError: If the energy returns anything but a scalar.
-    """
-    return total_cost(block_costs(displacements, energy))
-
-
-def total_cost(costs: Any) -> Any:
-    """Adds up the costs of the blocks.
-
-    Args:
-        costs: Tensor of shape `(blocks,)`.
-
-    Returns:
-        A scalar tensor.
-    """
-    return ops.sum(costs)
-
-
-def unit_cost(
-    displacements: Iterable[Any], energy: Energy, weights: Sequence[Any] | None = None
-) -> Any:
-    """Computes C as if every number of every state moved by one: C's own unit.
-
-    Args:
-        displacements: One tensor of shape `(batch, ...)` per block; their values do
-            not matter.
-        energy: What one displacement costs.
-        weights: As in `block_costs`.
-
-    Returns:
-        A scalar tensor.
-    """
-    units = [ops.ones_like(each) for each in displacements]
-    return total_cost(block_costs(units, energy, weights))
-
-
-def energy_term(cost: Any, multiplier: Any) -> Any:
-    """Computes ``C/λ``, the term that least action adds to the task loss.
-
-    Args:
-        cost: Transport cost C, scalar.
-        multiplier: λ > 0, scalar.
-
-    Returns:
-        A scalar tensor.
-    """
-    # In half precision λ itself would be infinite from 65504 on.
-    cost = at_least_float32(cost)
-    return cost / ops.cast(multiplier, cost.dtype)

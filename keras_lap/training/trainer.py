@@ -187,6 +187,11 @@ class Trainer(FedLikeNetwork):
             step.is_handed_out, step.is_used = bool(step.added), used
         return result
 
+    def set_weights(self, weights: Any) -> None:
+        """As in `keras.Model`; λ may be one that is to be chosen again."""
+        super().set_weights(weights)
+        self.ascent.look_again()
+
     def make_train_function(self, force: bool = False) -> Any:
         """As in `keras.Model`; refuses processes and metrics in each other's way."""
         replicas.check_processes()
@@ -258,8 +263,10 @@ class Trainer(FedLikeNetwork):
             step.samples = (
                 step.passes[0].samples if trains else batch_size([x, y_pred, y])
             )
-            late = trains and _RAISES_LATE
-            if step.is_kerass if _RAISES_WITHIN else not late:
+            raises = step.is_kerass or not _RAISES_WITHIN
+            if raises and trains:
+                step.meet(self._terms, step.sort_out(super().losses))
+            if raises and not (trains and _RAISES_LATE):
                 self._settle(step)
         losses = self.losses if trains else step.sort_out(super().losses)
         # As Keras does: right under its strategies, in evaluation to the last bit.
@@ -309,13 +316,7 @@ class Trainer(FedLikeNetwork):
     def _settle(self, step: Step) -> None:
         """Raises λ where that is due, and logs the step."""
         step.is_settled = True
-        lasts: list[Any] = []
-        if step.training:
-            seen = step.is_raised
-            task_loss = replicas.batch_mean(step.task_loss, step.samples)
-            for term in self._terms:
-                lasts += term.settle(None if seen else task_loss)
-            step.is_raised = True
+        lasts = step.settle(self._terms) if step.training else []
         prices = step.prices if step.training else ()
         self._measures.add(step.samples, step.task_loss, prices, lasts)
 
@@ -365,7 +366,8 @@ class Trainer(FedLikeNetwork):
         again = step is not None and (step.is_raised or later)
         if step is not None and not again:
             step.is_raised = True
-        whole = replicas.batch_mean(replicas.own_mean(task_loss), samples)
+        numbers = self.ascent.with_seen(replicas.own_mean(task_loss))
+        whole = replicas.batch_mean(numbers, samples)
         return self.ascent.step(whole, schedule, again)
 
     def stateless_raise_multiplier(

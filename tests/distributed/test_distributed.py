@@ -28,20 +28,24 @@ TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 RUNS = {
     "jax": {
         1: "one:usual one:batch-norm one:two-at-once one:automatic one:within "
-        "one:costs",
+        "one:costs one:before one:share one:share-within",
         2: "data:usual data:batch-norm data:two-at-once model:usual data:automatic "
-        "data:within data:costs",
+        "data:within data:costs data:before data:share data:share-within",
         8: "data:usual model:usual",
     },
     "tensorflow": {
-        1: "one:usual one:batch-norm one:uneven one:automatic one:within one:costs",
+        1: "one:usual one:batch-norm one:uneven one:automatic one:within one:costs "
+        "one:before one:share one:share-within",
         2: "mirrored:usual mirrored:batch-norm mirrored:uneven mirrored:spoilt "
-        "mirrored:automatic mirrored:within mirrored:costs",
+        "mirrored:automatic mirrored:within mirrored:costs "
+        "mirrored:before mirrored:share mirrored:share-within",
     },
     "torch": {
-        1: "one:usual one:one-fit one:uneven one:within one:costs",
+        1: "one:usual one:one-fit one:uneven one:within one:costs one:before "
+        "one:share one:share-within",
         2: "processes:usual processes:one-fit processes:uneven processes:spoilt "
-        "processes:within processes:costs",
+        "processes:within processes:costs processes:before processes:share "
+        "processes:share-within",
     },
 }
 
@@ -119,6 +123,9 @@ def check_equal(one, several, copies, weights=True):
         pytest.param("data", "automatic", 2, marks=DATA),
         pytest.param("data", "within", 2, marks=DATA),
         pytest.param("data", "costs", 2, marks=DATA),
+        pytest.param("data", "before", 2, marks=DATA),
+        pytest.param("data", "share", 2, marks=DATA),
+        pytest.param("data", "share-within", 2, marks=DATA),
     ],
 )
 def test_jax(train, way, case, devices):
@@ -130,7 +137,17 @@ def test_jax(train, way, case, devices):
 @only("tensorflow")
 @pytest.mark.way("`tf.distribute.MirroredStrategy`")
 @pytest.mark.parametrize(
-    "case", ["usual", "batch-norm", "automatic", "within", "costs"]
+    "case",
+    [
+        "usual",
+        "batch-norm",
+        "automatic",
+        "within",
+        "costs",
+        "before",
+        "share",
+        "share-within",
+    ],
 )
 def test_tensorflow(train, case):
     several = load(train(2), f"mirrored-{case}")
@@ -140,7 +157,10 @@ def test_tensorflow(train, case):
 
 @joins_processes
 @DATA
-@pytest.mark.parametrize("case", ["usual", "one-fit", "within", "costs"])
+@pytest.mark.parametrize(
+    "case",
+    ["usual", "one-fit", "within", "costs", "before", "share", "share-within"],
+)
 def test_torch(train, case):
     several = load(train(2), f"processes-{case}")
     check_equal(load(train(1), f"one-{case}"), several, copies=2)

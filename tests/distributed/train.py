@@ -39,6 +39,8 @@ class Case:
     automatic: bool = False
     within: bool = False
     costs: bool = False
+    before: bool = False
+    share: float = 0.0
 
 
 CASES = {
@@ -54,6 +56,9 @@ CASES = {
     "automatic": Case(batch_norm=True, automatic=True),
     "within": Case(within=True),
     "costs": Case(costs=True),
+    "before": Case(before=True, steps_per_fit=4),
+    "share": Case(share=0.3, costs=True),
+    "share-within": Case(share=0.3, within=True),
 }
 
 
@@ -181,6 +186,8 @@ def build_model(case, rng):
             kernel = scale * rng.normal(size=variable.shape) / np.sqrt(WIDTH)
             variable.assign(kernel)
     first = "auto" if case.automatic else 2.0
+    if case.share:
+        first = keras_lap.Share(case.share)
     model = keras_lap.LeastActionModel(
         network,
         energy=3.0,
@@ -223,7 +230,9 @@ def train(case, copies, path):
     saved = path.with_name(f"{path.stem}-{rank()}.keras")
     callbacks = [] if case.within else [keras.callbacks.ModelCheckpoint(saved)]
     if trained is model:
-        update = keras_lap.callbacks.MultiplierUpdate(tau=0.5, every=3, loss="mean")
+        update = keras_lap.callbacks.MultiplierUpdate(
+            tau=0.5, every=3, loss="mean", before_step=case.before
+        )
         callbacks.append(update)
     logs, multipliers = [], []
     for start in range(0, len(x), batch * case.steps_per_fit):

@@ -10,6 +10,7 @@ import keras_lap
 from keras_lap.energies import DisplacementEnergy
 
 SAMPLES, FEATURES = 24, 6
+CROSSENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
 def network(gain: float, blocks: int = 3) -> keras.Model:
@@ -30,10 +31,7 @@ def data() -> tuple[np.ndarray, np.ndarray]:
 def trained(
     model: keras.Model, callbacks=(), epochs: int = 1
 ) -> keras.callbacks.History:
-    model.compile(
-        keras.optimizers.SGD(1e-5),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-    )
+    model.compile(keras.optimizers.SGD(1e-5), CROSSENTROPY)
     options = {"batch_size": 8, "epochs": epochs, "shuffle": False, "verbose": 0}
     return model.fit(*data(), callbacks=list(callbacks), **options)
 
@@ -59,7 +57,11 @@ def test_a_start_that_moves_far_gets_the_energy_and_another_none(gain, expected)
     logs = trained(model).history
     np.testing.assert_allclose(float(model.multiplier), expected, rtol=1e-6)
     assert np.isfinite(logs["loss"][0])
-    assert logs["multiplier"] == [pytest.approx(expected)]
+    off = expected == 1e30
+    assert logs["multiplier"] == [np.inf if off else pytest.approx(expected)]
+    assert model.ascent.initial == (np.inf if off else pytest.approx(expected))
+    assert model.ascent.decision.startswith("energy off" if off else "λ_0 = 0.5: ")
+    assert f"{mean_square(gain):.3g}" in model.ascent.decision
 
 
 @pytest.mark.parametrize("gain", [0.5, 2.0])
@@ -138,6 +140,48 @@ def test_blocks_that_move_nothing_switch_the_energy_off():
     logs = trained(model).history
     assert float(model.multiplier) == pytest.approx(1e30)
     assert np.isfinite(logs["loss"]).all()
+
+
+@pytest.mark.parametrize("gain", [0.5, 1.02, 1.07, 2.0])
+@pytest.mark.parametrize(
+    "energy",
+    [
+        DisplacementEnergy(1.2),
+        DisplacementEnergy(3.0),
+        DisplacementEnergy(6.0, norm="euclidean", reduction="sum"),
+        DisplacementEnergy(2.0, time_step=0.1),
+    ],
+    ids=["1.2", "3", "6, euclidean", "time step"],
+)
+def test_every_energy_is_switched_on_by_the_same_movement(gain, energy):
+    model = automatic(gain, energy=energy)
+    trained(model)
+    assert (model.ascent.initial < np.inf) == (mean_square(gain) > 10)
+
+
+def test_a_batch_that_is_not_finite_chooses_for_nobody():
+    model = automatic(2.0)
+    model.compile(keras.optimizers.SGD(1e-5), CROSSENTROPY)
+    x, y = data()
+    spoilt, start = np.where(x > 0, np.nan, x), model.get_weights()
+    model.train_on_batch(spoilt, y)
+    assert float(model.multiplier) == 0.0
+    assert model.ascent.initial is None
+    model.set_weights(start)
+    logs = model.train_on_batch(x, y, return_dict=True)
+    np.testing.assert_allclose(float(model.multiplier), 0.5, rtol=1e-6)
+    assert np.isfinite(float(logs["multiplier"]))
+
+
+def test_weights_from_before_the_choice_bring_it_back():
+    model = automatic(2.0)
+    model.compile(keras.optimizers.SGD(1e-5), CROSSENTROPY)
+    start = model.get_weights()
+    for _ in range(2):
+        model.train_on_batch(*data())
+        np.testing.assert_allclose(float(model.multiplier), 0.5, rtol=1e-6)
+        model.set_weights(start)
+    assert float(model.multiplier) == 0.0
 
 
 def test_other_words_are_refused():
