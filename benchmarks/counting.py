@@ -79,10 +79,10 @@ def _of_tensorflow(model: keras.Model, batch: Any) -> Counts:
     operations = [each for one in graphs for each in one.get_operations()]
     ours = [each for each in operations if each.type not in _NO_WORK]
     backward = [each for each in graph.get_operations() if _is_gradient(each)]
+    read = [_source(tensor) for each in backward for tensor in each.inputs]
     kept = {
-        id(tensor): tensor
-        for each in backward
-        for tensor in each.inputs
+        tensor.ref(): tensor
+        for tensor in read
         if not _is_gradient(tensor.op) and tensor.op.type not in _NO_WORK
     }
     options = tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()
@@ -98,7 +98,15 @@ def _of_tensorflow(model: keras.Model, batch: Any) -> Counts:
 
 
 # What names or reads something and computes nothing.
-_NO_WORK = {"Const", "Identity", "NoOp", "Placeholder", "ReadVariableOp"}
+_SAME = {"Identity", "IdentityN"}
+_NO_WORK = {*_SAME, "Const", "NoOp", "Placeholder", "ReadVariableOp"}
+
+
+def _source(tensor: Any) -> Any:
+    """The tensor that this one only names anew."""
+    while tensor.op.type in _SAME:
+        tensor = tensor.op.inputs[tensor.value_index]
+    return tensor
 
 
 def _is_gradient(operation: Any) -> bool:
@@ -141,7 +149,9 @@ def _of_torch(model: keras.Model, batch: Any) -> Counts:
     def pack(tensor: Any) -> Any:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in known:
-            kept[storage.data_ptr()] = storage  # alive, so that no other takes its place
+            kept[storage.data_ptr()] = (
+                storage  # alive, so that no other takes its place
+            )
         return tensor
 
     hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)

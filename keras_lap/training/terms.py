@@ -8,6 +8,7 @@ meaning of the learning rate while λ grows. The other costs are a user's own.
 from __future__ import annotations
 
 import abc
+import inspect
 import operator
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -99,11 +100,15 @@ class EnergyOverMultiplier(Term):
         self.energy = energy
         self.ascent = ascent
         self.blocks = blocks
+        # An energy of one's own that takes all blocks together may not know of it.
+        if "kept" in inspect.signature(energy.of_blocks).parameters:
+            self.wanted = (*self.wanted, "kept")
 
     def price(self, path: Path, samples: Any, earlier: Price | None = None) -> Price:
         """As in `Term`; keeps λ, which may have no value elsewhere in a step of JAX."""
         weights = self._weights(path, path.sample_weight if path.is_given else None)
-        costs = block_costs(path.displacements, self.energy, weights)
+        kept = path.trajectory.kept if path.trajectory else None
+        costs = block_costs(path.displacements, self.energy, weights, kept)
         cost = total_cost(costs)
         if earlier is not None:
             multiplier = earlier.kept
@@ -243,7 +248,10 @@ def _check_costs(running_costs: Any) -> None:
 
 
 def block_costs(
-    displacements: Iterable[Any], energy: Energy, weights: Sequence[Any] | None = None
+    displacements: Iterable[Any],
+    energy: Energy,
+    weights: Sequence[Any] | None = None,
+    kept: Sequence[tuple[Any, Any] | None] | None = None,
 ) -> Any:
     """Computes ``energy(x_{k+1} − x_k)`` of every block.
 
@@ -251,6 +259,7 @@ def block_costs(
         displacements: One tensor of shape `(batch, ...)` per block.
         energy: What one displacement costs.
         weights: Of each what `energy.weights_for` returned; None if all weigh 1.
+        kept: `Trajectory.kept`, for an energy whose `of_blocks` takes it; None else.
 
     Returns:
         A tensor of shape `(blocks,)`.
@@ -258,6 +267,8 @@ def block_costs(
     Raises:
         ValueError: If the energy returns anything but a scalar.
     """
+    if kept is not None:
+        return energy.of_blocks(list(displacements), weights, kept=kept)  # type: ignore[call-arg]
     if weights is None:  # an energy of one's own may know of none
         return energy.of_blocks(list(displacements))
     return energy.of_blocks(list(displacements), weights)
