@@ -71,7 +71,7 @@ def test_gradient_is_that_of_the_branches(energy):
     x = data()
     ours, before = (gradient(two_blocks(energy, kept), x) for kept in (True, False))
     # The difference of two states near 1 is right to 1e-15 in float64 and to 1e-7 in
-    # float32, which JAX has here; for p = 1.5 its root is taken where a branch is small.
+    # float32, which JAX has here; for p = 1.5 its root is taken where v is small.
     loose = 1e6 if BACKEND == "jax" else 1.0
     scale = np.abs(before).max()
     np.testing.assert_allclose(
