@@ -21,7 +21,7 @@ BACKEND = keras.backend.backend()
 BOUNDS = {
     "jax": {"flops": 1.01, "bytes": 1.03, "memory": 1.03},
     "tensorflow": {"flops": 1.01, "bytes": 1.30, "memory": 1.03},
-    "torch": {"flops": 1.0, "bytes": 1.15, "memory": 1.03},
+    "torch": {"flops": 1.0, "bytes": 1.16, "memory": 1.03},
 }
 
 
@@ -34,7 +34,7 @@ def counted():
 
     def counts(wrap):
         network = build()
-        data = Subject(network, (16, 16, 3), 16).data(1)
+        data = Subject(network, (20, 20, 3), 16).data(1)
         return step_counts(compiled(wrap(network)), data)
 
     yield counts(lambda network: network), counts(priced)
@@ -47,7 +47,7 @@ def priced(network):
 
 def build():
     """Three blocks, normalised before, of 16 filters."""
-    x = inputs = keras.Input((16, 16, 3))
+    x = inputs = keras.Input((20, 20, 3))
     x = layers.Conv2D(16, 3, padding="same", use_bias=False)(x)
     for _ in range(3):
         y = layers.ReLU()(layers.BatchNormalization()(x))
@@ -65,6 +65,6 @@ def test_a_step_takes_no_more_than_it_did(counted, what):
 
 @pytest.mark.skipif(BACKEND != "torch", reason="where storages can be told apart")
 def test_no_branch_is_kept(counted):
-    """A branch has 16·16·16·16·4 bytes; what λ and the logs keep is a few."""
+    """A branch has 16·20·20·16·4 bytes; what λ and the logs keep is a few."""
     plain, ours = counted
-    assert ours["memory"] - plain["memory"] < 1024 < 16 * 16 * 16 * 16 * 4
+    assert ours["memory"] - plain["memory"] < 1024 < 16 * 20 * 20 * 16 * 4
