@@ -87,7 +87,7 @@ if keras.backend.backend() == "jax":
 elif keras.backend.backend() == "tensorflow":
     import tensorflow as tf
 
-    def _between(
+    def _between(  # type: ignore[misc]
         v: Any, before: Any, after: Any, p: float, axes: tuple[int, ...]
     ) -> Any:
         @tf.custom_gradient

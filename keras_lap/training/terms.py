@@ -90,7 +90,7 @@ class Term(abc.ABC):
 class EnergyOverMultiplier(Term):
     """``C/λ``, and λ, which rises by the task loss."""
 
-    wanted = ("displacements", "masks")
+    wanted: tuple[str, ...] = ("displacements", "masks")
     means = ("transport_cost",)
     lasts = ("multiplier",)
     purpose = "whose displacement could be measured"
