@@ -107,27 +107,53 @@ class DisplacementEnergy(Energy):
         return position_weights(mask, sample_weight, displacement, rescaled)
 
     def of_blocks(
-        self, displacements: Sequence[Any], weights: Sequence[Any] | None = None
+        self,
+        displacements: Sequence[Any],
+        weights: Sequence[Any] | None = None,
+        kept: Sequence[tuple[Any, Any] | None] | None = None,
     ) -> Any:
         """As in `Energy`; on PyTorch, small ones of one shape are taken together.
 
         There each operation has its price, whatever it works on: beside a small layer
         some for every block weigh, and beside a large one a copy of its state would.
+
+        Args:
+            displacements: As in `Energy`.
+            weights: As in `Energy`.
+            kept: For each displacement ``(x_k, x_{k+1})``, of which the gradient then
+                takes the difference, so that the displacement need not be kept for it;
+                or None. Read where all positions weigh 1, in float32 and float64.
         """
         all_count = weights is None or all(each is None for each in weights)
         if not all_count or not _small_and_alike(displacements):
-            return super().of_blocks(displacements, weights)
+            own = type(self).__call__ is not DisplacementEnergy.__call__
+            if not all_count or kept is None or own:
+                return super().of_blocks(displacements, weights)
+            pairs = zip(displacements, kept, strict=True)
+            return ops.stack([self._between(v, ends) for v, ends in pairs])
         stacked = ops.stack([at_least_float32(each) for each in displacements])
         return self._of(stacked, batch_axis=1)
 
-    def _of(self, v: Any, batch_axis: int, weights: Any = None) -> Any:
+    def _between(self, displacement: Any, kept: tuple[Any, Any] | None) -> Any:
+        v = at_least_float32(displacement)
+        if kept is not None and not all(_is_like(v, each) for each in kept):
+            kept = None
+        return self._of(v, batch_axis=0, kept=kept)
+
+    def _of(
+        self,
+        v: Any,
+        batch_axis: int,
+        weights: Any = None,
+        kept: tuple[Any, Any] | None = None,
+    ) -> Any:
         """The energies of the tensors along the axes before that of the batch."""
         if weights is not None:
             total = self._weighted_total(v, weights)
         elif self.norm == "elementwise":
-            total = power_sum(v, self.p, batch_axis)
+            total = power_sum(v, self.p, batch_axis, kept)
         else:
-            square = power_sum(v, 2.0, batch_axis + 1)
+            square = power_sum(v, 2.0, batch_axis + 1, kept)
             total = ops.sum(root_power(square, self.p), axis=batch_axis)
         sizes = ops.shape(v)[batch_axis:]
         if any(size is None for size in sizes):  # TensorFlow's ragged tensors
@@ -191,3 +217,10 @@ def _small_and_alike(displacements: Sequence[Any]) -> bool:
     if len(displacements) == 1 or len(shapes) > 1:
         return False
     return math.prod(shapes.pop()[1:]) <= _SMALL
+
+
+def _is_like(v: Any, state: Any) -> bool:
+    """Whether a state has the shape and the precision of a displacement."""
+    if v.dtype != state.dtype or tuple(v.shape) != tuple(state.shape):
+        return False
+    return not any(size is None for size in ops.shape(v))  # ragged on TensorFlow

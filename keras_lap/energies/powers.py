@@ -7,6 +7,7 @@ there the gradient is written out.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import keras
@@ -16,13 +17,19 @@ from keras import ops
 STARTS_EACH_OPERATION = keras.backend.backend() == "torch"
 
 
-def power_sum(v: Any, p: float, first: int) -> Any:
+def power_sum(v: Any, p: float, first: int, kept: tuple[Any, Any] | None = None) -> Any:
     """``Σ_i |v_i|^p`` over all axes from one on; where v is 0, so is the gradient.
+
+    The gradient ``p·|v|^(p−2)·v`` needs v, which has to be kept until then. Where the
+    states around v are kept anyway, it takes their difference in the place of v: that
+    saves the memory, and costs the digits that a difference loses, some ``ε·|x|/|v|``.
 
     Args:
         v: Tensor of any shape.
         p: Above 1.
         first: The first of the axes that are summed over.
+        kept: Two tensors like v whose difference, second less first, it is. They get
+            no gradient. Defaults to None.
 
     Returns:
         A tensor of the shape of the other axes.
@@ -31,9 +38,10 @@ def power_sum(v: Any, p: float, first: int) -> Any:
     if not axes:  # samples of one number
         return power_sum(ops.expand_dims(v, first), p, first)
     if STARTS_EACH_OPERATION:
-        return _TorchPowerSum.apply(v, p, axes)
-    # A product has a cheaper gradient than a square on TensorFlow.
-    return ops.sum(v * v if p == 2 else ops.power(ops.abs(v), p), axis=axes)
+        return _TorchPowerSum.apply(v, p, axes, *(kept or ()))
+    if kept is not None:
+        return _between(v, *kept, p, axes)
+    return _powers(v, p, axes)
 
 
 def root_power(square: Any, p: float) -> Any:
@@ -49,6 +57,53 @@ def root_power(square: Any, p: float) -> Any:
     return ops.where(positive, ops.power(safe, p / 2), ops.zeros_like(square))
 
 
+def _powers(v: Any, p: float, axes: tuple[int, ...]) -> Any:
+    # A product has a cheaper gradient than a square on TensorFlow.
+    return ops.sum(v * v if p == 2 else ops.power(ops.abs(v), p), axis=axes)
+
+
+def _slope(v: Any, p: float) -> Any:
+    """``p·|v|^(p−2)·v``."""
+    return p * (v if p == 2 else ops.sign(v) * ops.power(ops.abs(v), p - 1))
+
+
+if keras.backend.backend() == "jax":
+    import jax
+
+    # By its derivative, and not by its gradient, which would rule out forward mode.
+    @functools.partial(jax.custom_jvp, nondiff_argnums=(3, 4))
+    def _between(
+        v: Any, before: Any, after: Any, p: float, axes: tuple[int, ...]
+    ) -> Any:
+        return _powers(v, p, axes)
+
+    @_between.defjvp
+    def _derivative(p: float, axes: Any, values: Any, changes: Any) -> Any:
+        v, before, after = values
+        change = ops.sum(_slope(after - before, p) * changes[0], axis=axes)
+        return _between(v, before, after, p, axes), change
+
+
+elif keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+
+    def _between(  # type: ignore[misc]
+        v: Any, before: Any, after: Any, p: float, axes: tuple[int, ...]
+    ) -> Any:
+        @tf.custom_gradient
+        def run(v: Any, before: Any, after: Any) -> Any:
+            def gradient(upstream: Any) -> Any:
+                shape = [*upstream.shape, *[1] * len(axes)]
+                upstream = ops.reshape(
+                    upstream, [-1 if s is None else s for s in shape]
+                )
+                return _slope(after - before, p) * upstream, None, None
+
+            return _powers(v, p, axes), gradient
+
+        return run(v, before, after)
+
+
 if STARTS_EACH_OPERATION:
     import torch
 
@@ -56,18 +111,23 @@ if STARTS_EACH_OPERATION:
         """`power_sum` with the gradient ``p·|v|^(p−2)·v``, in few passes over v."""
 
         @staticmethod
-        def forward(ctx: Any, v: Any, p: float, axes: tuple[int, ...]) -> Any:
-            ctx.save_for_backward(v)
+        def forward(
+            ctx: Any, v: Any, p: float, axes: tuple[int, ...], *kept: Any
+        ) -> Any:
+            ctx.save_for_backward(*(kept or (v,)))
             ctx.p, ctx.axes = p, axes
             return (v * v if p == 2 else v.abs().pow_(p)).sum(axes)
 
         @staticmethod
-        def backward(ctx: Any, gradient: Any) -> tuple[Any, None, None]:
-            (v,) = ctx.saved_tensors
+        def backward(ctx: Any, gradient: Any) -> tuple[Any, ...]:
+            v, *after = ctx.saved_tensors
+            if after:
+                v = after[0] - v
+            others = (None,) * (2 + 2 * len(after))
             gradient = ctx.p * gradient.reshape(gradient.shape + (1,) * len(ctx.axes))
             if ctx.p == 2:
-                return v * gradient, None, None
+                return v * gradient, *others
             if torch.is_grad_enabled():  # it is to be differentiated in turn
-                return v.abs().pow(ctx.p - 1).copysign(v) * gradient, None, None
+                return v.abs().pow(ctx.p - 1).copysign(v) * gradient, *others
             slope = v.abs().pow_(ctx.p - 1).copysign_(v)
-            return slope.mul_(gradient), None, None
+            return slope.mul_(gradient), *others

@@ -12,7 +12,10 @@ from keras_lap.trajectory import at_least_float32
 
 
 def block_costs(
-    displacements: Iterable[Any], energy: Energy, weights: Sequence[Any] | None = None
+    displacements: Iterable[Any],
+    energy: Energy,
+    weights: Sequence[Any] | None = None,
+    kept: Sequence[tuple[Any, Any] | None] | None = None,
 ) -> Any:
     """Computes ``energy(x_{k+1} − x_k)`` of every block.
 
@@ -20,6 +23,7 @@ def block_costs(
         displacements: One tensor of shape `(batch, ...)` per block.
         energy: What one displacement costs.
         weights: Of each what `energy.weights_for` returned; None if all weigh 1.
+        kept: `Trajectory.kept`, for an energy whose `of_blocks` takes it; None else.
 
     Returns:
         A tensor of shape `(blocks,)`.
@@ -27,6 +31,8 @@ def block_costs(
     Raises:
         ValueError: If the energy returns anything but a scalar.
     """
+    if kept is not None:
+        return energy.of_blocks(list(displacements), weights, kept=kept)  # type: ignore[call-arg]
     if weights is None:  # an energy of one's own may know of none
         return energy.of_blocks(list(displacements))
     return energy.of_blocks(list(displacements), weights)

@@ -8,6 +8,7 @@ meaning of the learning rate while λ grows. The other costs are a user's own.
 from __future__ import annotations
 
 import abc
+import inspect
 import operator
 from collections import Counter
 from collections.abc import Sequence
@@ -116,7 +117,7 @@ class Term(abc.ABC):
 class EnergyOverMultiplier(Term):
     """``C/λ``, and λ, which rises by the task loss."""
 
-    wanted = ("displacements", "masks")
+    wanted: tuple[str, ...] = ("displacements", "masks")
     means = ("transport_cost",)
     lasts = ("multiplier",)
     purpose = "whose displacement could be measured"
@@ -126,11 +127,15 @@ class EnergyOverMultiplier(Term):
         self.energy = energy
         self.ascent = ascent
         self.blocks = blocks
+        # An energy of one's own that takes all blocks together may not know of it.
+        if "kept" in inspect.signature(energy.of_blocks).parameters:
+            self.wanted = (*self.wanted, "kept")
 
     def price(self, path: Path, samples: Any, earlier: Price | None = None) -> Price:
         """As in `Term`; keeps λ, which may have no value elsewhere in a step of JAX."""
         weights = self._weights(path, path.sample_weight if path.is_given else None)
-        costs = block_costs(path.displacements, self.energy, weights)
+        states = path.trajectory.kept if path.trajectory else None
+        costs = block_costs(path.displacements, self.energy, weights, states)
         cost = total_cost(costs)
         if earlier is not None:
             kept = earlier.kept

@@ -269,7 +269,6 @@ class Trainer(FedLikeNetwork):
             if raises and not (trains and _RAISES_LATE):
                 self._settle(step)
         losses = self.losses if trains else step.sort_out(super().losses)
-        # As Keras does: right under its strategies, in evaluation to the last bit.
         added = [self._aggregate_additional_loss(loss) for loss in losses]
         return replicas.objective(task_loss, added)
 
@@ -279,8 +278,8 @@ class Trainer(FedLikeNetwork):
         if one is None or not one.has_returned(y_pred):
             return loss
         one.complete(self._terms, y, weights, anew=False)
-        late = map(self._aggregate_additional_loss, one.late)
-        return replicas.objective(loss, [*late])
+        late = [self._aggregate_additional_loss(each) for each in one.late]
+        return replicas.objective(loss, late)
 
     def exit_loss(self, y: Any, y_pred: Any, sample_weight: Any) -> Any:
         """The compiled loss of an exit of the network; nothing of it is logged.

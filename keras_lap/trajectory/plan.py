@@ -13,10 +13,11 @@ from typing import Any
 import keras
 
 from keras_lap.blocks import Call, FoundBlock, Tensor, View, view, why_hidden
+from keras_lap.trajectory.kept import is_kept
 
 DISPLACEMENTS, STATES, MASKS = "displacements", "states", "masks"
-EXITS = "exits"
-WANTED = (DISPLACEMENTS, STATES, MASKS, EXITS)
+EXITS, KEPT = "exits", "kept"
+WANTED = (DISPLACEMENTS, STATES, MASKS, EXITS, KEPT)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +56,8 @@ class Plan(Look):
         states: Which of them show the states: indices of the one before, and of the
             one after or the parts of the displacement; empty if they are not wanted.
         adds_on: Whether it is these parts.
+        kept: Which of them are the states before and after, where the backward pass
+            keeps both; empty if it does not, or they are not wanted.
     """
 
     displacement: tuple[int, ...] = ()
@@ -62,6 +65,7 @@ class Plan(Look):
     states: tuple[int, ...] = ()
     adds_on: bool = False
     signs: tuple[int, ...] = ()
+    kept: tuple[int, ...] = ()
 
     def displaced(self, seen: Sequence[Any]) -> Any:
         """The displacement, from what was seen of the tensors in one call."""
@@ -74,6 +78,13 @@ class Plan(Look):
         if self.adds_on:
             return at_least_float32(before), _total([before, *end], (1, *self.signs))
         return at_least_float32(before), at_least_float32(*end)
+
+    def kept_pair(self, seen: Sequence[Any]) -> tuple[Any, Any] | None:
+        """The states before and after as the backward pass keeps them, if it does."""
+        if not self.kept:
+            return None
+        before, after = (seen[index] for index in self.kept)
+        return before, after
 
 
 def split(
@@ -122,6 +133,9 @@ def plan_block(found: FoundBlock, wanted: Collection[str]) -> Plan:
         )
     parts = [*moved] if DISPLACEMENTS in wanted else []
     parts += states if STATES in wanted else ()
+    kept = KEPT in wanted and not why_hidden(graph, ends)
+    kept = kept and all(is_kept(each, found.path) for each in ends)
+    parts += ends if kept else ()
     tensors = tuple(dict.fromkeys(parts))
     return Plan(
         found,
@@ -132,6 +146,7 @@ def plan_block(found: FoundBlock, wanted: Collection[str]) -> Plan:
         tuple(map(tensors.index, states)) if STATES in wanted else (),
         adds_on,
         tuple(term.sign for term in residual.branches),
+        tuple(map(tensors.index, ends)) if kept else (),
     )
 
 

@@ -15,6 +15,7 @@ from keras_lap.trajectory.model_tap import tap
 from keras_lap.trajectory.plan import (
     DISPLACEMENTS,
     EXITS,
+    KEPT,
     MASKS,
     STATES,
     WANTED,
@@ -42,6 +43,9 @@ class Trajectory:
             ``x_{j+1} := x_j``; the last is `outputs`. What follows a block that is left
             out runs in inference; what came before, as the pass did. None instead of an
             exit that was not wanted. None if none was.
+        kept: For each displacement ``(x_k, x_{k+1})``, in the precision of the network,
+            or None where its backward pass does not keep both anyway. None if they were
+            not wanted.
     """
 
     outputs: Any
@@ -49,6 +53,7 @@ class Trajectory:
     states: list[list[tuple[Any, Any]]] | None = None
     masks: list[Any] | None = None
     exits: list[Any] | None = None
+    kept: list[tuple[Any, Any] | None] | None = None
 
 
 class Recorder:
@@ -63,9 +68,9 @@ class Recorder:
         network: The model that was searched.
         report: Its blocks, from `find_residual_blocks`.
         wanted: Some of `"displacements"`, `"states"`, `"exits"` and, beside one of the
-            first two, `"masks"`. Defaults to the first alone. The masks are those that
-            Keras keeps with the states: that of the nearest tensor which a state comes
-            from, has one, and has its positions.
+            first two, `"masks"` and `"kept"`. Defaults to the first alone. The masks
+            are those that Keras keeps with the states: that of the nearest tensor which
+            a state comes from, has one, and has its positions.
         mask: An input that is a mask, for all states whose first axes are its own, in
             the place of Keras's: its key among the inputs, the name of an input of a
             Functional network, or a function from the inputs to the mask. Defaults to
@@ -152,7 +157,10 @@ class Recorder:
                 for mask, each in zip(own, moved, strict=True)
             ]
         exits = self._exits.of(result) if self._exits else None
-        return Trajectory(result["outputs"], displacements, states, masks, exits)
+        kept = None
+        if KEPT in self._wanted:
+            kept = [plan.kept_pair(each) for plan, calls in seen for each in calls]
+        return Trajectory(result["outputs"], displacements, states, masks, exits, kept)
 
 
 def _first_fitting(masks: Iterable[Any], state: Any) -> Any:
