@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 
+@keras.saving.register_keras_serializable("keras_lap_studies")
 class CoupledSGD(keras.optimizers.Optimizer):
     """Gradient descent with momentum and L2 decay, as `torch.optim.SGD` does it.
 
@@ -62,6 +63,7 @@ class CoupledSGD(keras.optimizers.Optimizer):
         return {**super().get_config(), **own}
 
 
+@keras.saving.register_keras_serializable("keras_lap_studies")
 class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
     """A rate that rises and falls by half cosines, as torch's `OneCycleLR`.
 
@@ -97,6 +99,7 @@ class OneCycle(keras.optimizers.schedules.LearningRateSchedule):
         return {"peak": self.peak, "steps": self.steps}
 
 
+@keras.saving.register_keras_serializable("keras_lap_studies")
 class SmoothedCrossEntropy(keras.losses.Loss):
     """Cross-entropy of logits with labels of which a part is spread over all classes.
 
