@@ -273,7 +273,7 @@ def test_nothing_is_cut_off(result_file):
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_scripts_declare_their_presets(script):
     presets = importlib.import_module(f"studies.paper.{script.stem}").PRESETS
-    assert sorted(presets) == ["paper", "small"]
+    assert set(presets) >= {"paper", "small"}
     for study in presets.values():
         assert study.name == script.stem
         runs = list(study.runs())
