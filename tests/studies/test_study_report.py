@@ -288,7 +288,8 @@ def test_scripts_declare_their_presets(script):
 def test_published_tables_are_those_of_the_results(result_file):
     module, preset = script_of(result_file)
     make_tables = getattr(module, "TABLES", (tables.comparison,))
-    texts = report.build_texts(module.PRESETS[preset], result_file, make_tables)
+    paper = module.PRESETS["paper"] if preset != "paper" else None
+    texts = report.build_texts(module.PRESETS[preset], result_file, make_tables, paper)
     for name, text in texts.items():
         assert result_file.with_name(name).read_text(encoding="utf-8") == text
     assert result_file.stat().st_size < 1_000_000
