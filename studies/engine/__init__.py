@@ -5,7 +5,7 @@ result file with one line for every training, and tables and figures made from i
 `studies.paper` uses it, and whoever compares methods in this clone.
 """
 
-from studies.engine import command_line, figures, measures, tables
+from studies.engine import command_line, figures, tables
 from studies.engine.methods import Method, fixed_weight, least_action, plain, rival
 from studies.engine.networks import Initializer, Network
 from studies.engine.running import run_study
@@ -25,7 +25,6 @@ __all__ = [
     "figures",
     "fixed_weight",
     "least_action",
-    "measures",
     "plain",
     "rival",
     "run_study",
