@@ -20,10 +20,11 @@ def small_image_resnet(
     dropout: float = 0.0,
     kernel_initializer: Any = None,
 ) -> keras.Model:
-    """The paper's network with a stem that keeps the size of the image.
+    """Pre-activation blocks at the size of the image, and a pooled head.
 
-    As `keras_lap.networks.one_representation_resnet`, but for the stem: one 3x3
-    convolution, where the paper's halves the image. Dropout lies between the two
+    The paper's networks halve the image before the first block, and their head sees
+    every pixel of the last state: with as many weights it learns a few thousand images
+    by heart. Dropout lies between the two
     convolutions of a block, as in wide residual networks (Zagoruyko and Komodakis,
     2016, arXiv:1605.07146).
 
@@ -51,7 +52,5 @@ def small_image_resnet(
             v = keras.layers.Dropout(dropout, name=f"{name}_dropout")(v)
         v = layers.conv(v, filters, 3, f"{name}_conv2")
         x = layers.step(x, v, name)
-    x = keras.layers.Flatten(name="head_flatten")(x)
-    x = layers.dense(x, 10 * num_classes, "head_dense", normalized=True)
     x = layers.norm_relu(x, "head")
-    return keras.Model(inputs, layers.dense(x, num_classes, "logits"))
+    return keras.Model(inputs, layers.pooled_logits(x, num_classes))

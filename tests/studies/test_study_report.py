@@ -279,8 +279,7 @@ def test_scripts_declare_their_presets(script):
         runs = list(study.runs())
         assert len({run.fingerprint() for run in runs}) == len(runs)
         assert "auto" in str(runs) or all(
-            run.method.kind == "plain" or run.method.initial_multiplier > 0
-            for run in runs
+            (run.method.initial_multiplier or 1) > 0 for run in runs
         )
 
 
