@@ -53,4 +53,5 @@ def small_image_resnet(
         v = layers.conv(v, filters, 3, f"{name}_conv2")
         x = layers.step(x, v, name)
     x = layers.norm_relu(x, "head")
-    return keras.Model(inputs, layers.pooled_logits(x, num_classes))
+    x = keras.layers.GlobalAveragePooling2D(name="head_pool")(x)
+    return keras.Model(inputs, layers.dense(x, num_classes, "logits"))
