@@ -71,8 +71,9 @@ def load(
     validation_size: int = 0,
     seed: int = 0,
     data_dir: str | os.PathLike[str] | None = None,
+    balanced: bool = True,
 ) -> Dataset:
-    """Loads a data set, or a class-balanced subset of it.
+    """Loads a data set, or a class-balanced or uniform subset of it.
 
     Each channel is normalised by its mean and standard deviation over the *full*
     original training split, whatever `train_size` and `validation_size` are: subsets of
@@ -92,13 +93,14 @@ def load(
         name: `"mnist"`, `"fashion_mnist"`, `"cifar10"` or `"cifar100"`, read by
             `tensorflow_datasets`, which downloads them once; `"digits"` (8x8 images),
             `"circles"` or `"moons"` (points in the plane), which scikit-learn has.
-        train_size: Number of training examples, the classes as even as possible, or
-            `None` for all that validation leaves.
-        validation_size: Number of validation examples, the classes as even as possible;
-            0 for no validation split.
+        train_size: Number of training examples, or `None` for all that validation
+            leaves.
+        validation_size: Number of validation examples; 0 for no validation split.
         seed: Seed of both choices.
         data_dir: Folder of `tensorflow_datasets`; `None` for its default, the
             environment variable `TFDS_DATA_DIR` if set. scikit-learn's sets ignore it.
+        balanced: Whether the classes of both choices are as even as possible; False
+            draws uniformly from all examples, as the paper's authors do.
 
     Returns:
         A `Dataset` of float32 images `(n, height, width, channels)` or points `(n, 2)`,
@@ -121,6 +123,9 @@ def load(
     _check_name(name)
     _check_count("validation_size", validation_size)
     _check_count("seed", seed)
+    if not isinstance(balanced, bool):
+        advice = "False draws uniformly from all examples."
+        raise refusal("`balanced`", "be True or False", balanced, advice, TypeError)
     if train_size is not None:
         _check_count("train_size", train_size)
     library, read = "scikit-learn", _read_sklearn
@@ -129,7 +134,7 @@ def load(
     with needs(library, "datasets", f'The data set "{name}"'):
         train, test, num_classes = read(name, data_dir)
     _check_sizes(train_size, validation_size, len(train.y), num_classes)
-    chosen, held_out = _choose(train.y, train_size, validation_size, seed)
+    chosen, held_out = _choose(train.y, train_size, validation_size, seed, balanced)
     mean, std = _channel_statistics(train.x)
 
     def prepare(split: Split, indices: Any = ...) -> Split:
@@ -197,13 +202,21 @@ def _channel_statistics(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _choose(
-    labels: np.ndarray, train_size: int | None, validation_size: int, seed: int
+    labels: np.ndarray,
+    train_size: int | None,
+    validation_size: int,
+    seed: int,
+    balanced: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns the indices of the training and of the validation examples."""
     shuffled = np.random.default_rng(seed).permutation(len(labels))
     # From opposite ends of one permutation, so that neither choice moves the other.
-    held_out = _alternate_classes(labels, shuffled[::-1])[:validation_size]
-    candidates = _alternate_classes(labels, shuffled)
+    backwards = shuffled[::-1]
+    candidates = shuffled
+    if balanced:
+        backwards = _alternate_classes(labels, backwards)
+        candidates = _alternate_classes(labels, candidates)
+    held_out = backwards[:validation_size]
     chosen = candidates[~np.isin(candidates, held_out)][:train_size]
     return np.sort(chosen), np.sort(held_out)
 

@@ -124,6 +124,21 @@ def test_subsets_are_class_balanced(name, train_size):
     assert_even(data.validation.y, data.num_classes)
 
 
+def test_uniform_subsets_are_parts_of_one_permutation():
+    full = datasets.load("digits")
+    order = np.random.default_rng(5).permutation(len(full.train.y))
+    for size in (10, 100, 400):
+        data = datasets.load("digits", size, 200, seed=5, balanced=False)
+        for split, part in (
+            (data.train, order[:size]),
+            (data.validation, order[-200:]),
+        ):
+            np.testing.assert_array_equal(split.x, full.train.x[np.sort(part)])
+            np.testing.assert_array_equal(split.y, full.train.y[np.sort(part)])
+    with pytest.raises(TypeError, match="Received: balanced=1"):
+        datasets.load("digits", balanced=1)
+
+
 def test_labels_stay_with_their_inputs():
     full, subset = datasets.load("digits"), datasets.load("digits", 100)
     labels = {x.tobytes(): y for x, y in zip(*full.train, strict=True)}

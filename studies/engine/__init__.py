@@ -6,7 +6,7 @@ result file with one line for every training, and tables and figures made from i
 """
 
 from studies.engine import command_line, figures, tables
-from studies.engine.methods import Method, fixed_weight, least_action, plain
+from studies.engine.methods import Method, fixed_weight, least_action, plain, rival
 from studies.engine.networks import Initializer, Network
 from studies.engine.running import run_study
 from studies.engine.study import Data, Run, Setting, Study, Training
@@ -26,6 +26,7 @@ __all__ = [
     "fixed_weight",
     "least_action",
     "plain",
+    "rival",
     "run_study",
     "tables",
     "train",

@@ -12,6 +12,7 @@ import numpy as np
 
 import keras_lap
 from keras_lap.datasets import Dataset, Split
+from studies.engine.augmentation import pooled
 from studies.engine.networks import Initializer, Network
 from studies.engine.study import Data
 
@@ -74,6 +75,8 @@ def load_data(data: Data, seed: int) -> Dataset:
         TypeError: If a source of the user's returns anything but a `Dataset`.
     """
     dataset = _load(data, seed)
+    if data.pool is not None:
+        dataset = _averaged(dataset, data.pool)
     available = len(dataset.test.y)
     if data.test_size is None:
         return dataset
@@ -91,11 +94,27 @@ def load_data(data: Data, seed: int) -> Dataset:
 def _load(data: Data, seed: int) -> Dataset:
     if isinstance(data.name, str):
         return keras_lap.datasets.load(
-            data.name, data.train_size, data.validation_size, seed
+            data.name,
+            data.train_size,
+            data.validation_size,
+            seed,
+            balanced=data.balanced,
         )
     if isinstance(data.name, Dataset):
         return data.name
     return _checked(data.name(seed), Dataset, data.name, "a keras_lap.datasets.Dataset")
+
+
+def _averaged(dataset: Dataset, size: int) -> Dataset:
+    def averaged(split: Split | None) -> Split | None:
+        return split and Split(pooled(split.x, size), split.y)
+
+    smaller = {
+        name: averaged(getattr(dataset, name))
+        for name in ("train", "validation", "test")
+    }
+    shape = smaller["train"].x.shape[1:]  # type: ignore[union-attr]
+    return dataclasses.replace(dataset, input_shape=shape, **smaller)  # type: ignore[arg-type]
 
 
 def _checked(made: Any, kind: type, by: Any, accepted: str) -> Any:

@@ -10,7 +10,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -26,6 +26,8 @@ class Described:
     """
 
     _text: str
+    # Attributes added later, which say nothing at their defaults either.
+    _LATER: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         said = {name: plain_data(name, value) for name, value in self._said().items()}
@@ -35,7 +37,11 @@ class Described:
     def _said(self) -> dict[str, Any]:
         """The attributes that decide what is run."""
         fields = dataclasses.fields(self)  # type: ignore[arg-type]
-        return {field.name: getattr(self, field.name) for field in fields}
+        values = {field.name: getattr(self, field.name) for field in fields}
+        for field in fields:
+            if field.name in self._LATER and values[field.name] == field.default:
+                del values[field.name]
+        return values
 
     def configuration(self) -> dict[str, Any]:
         """All of it as plain data.

@@ -13,6 +13,7 @@ import keras_lap
 from keras_lap._checks import choice, finite_number, whole_number
 from studies.engine.dense import dense_resnet
 from studies.engine.description import Described, Recipe
+from studies.engine.small_images import small_image_resnet
 
 INITIALIZERS = ("kaiming", "normal", "orthogonal")
 NETWORKS = (
@@ -24,7 +25,11 @@ NETWORKS = (
     "resnext29",
     "resnext50",
     "dense_resnet",
+    "small_image_resnet",
 )
+_OURS = {"dense_resnet": dense_resnet, "small_image_resnet": small_image_resnet}
+# Options that are numbers of something.
+_COUNTS = ("filters", "num_blocks", "cardinality", "group_width")
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,16 +78,19 @@ class Network(Described):
     """Which network is trained. `None` leaves an option at the network's default.
 
     Attributes:
-        kind: A function of `keras_lap.networks`, or `"dense_resnet"` for points; or a
-            function of your own that is called as they are, `build(input_shape,
-            num_classes, *, batch_norm, kernel_initializer, ...)`, and returns a
-            `keras.Model`.
+        kind: A function of `keras_lap.networks`, `"dense_resnet"` for points, or
+            `"small_image_resnet"` for images of a few pixels; or a function
+            of your own that is called as they are, `build(input_shape, num_classes, *,
+            batch_norm, kernel_initializer, ...)`, and returns a `keras.Model`.
         filters: Its width.
         num_blocks: Residual blocks, or blocks of each stage.
         batch_norm: Whether it normalises.
         initializer: How its kernels start.
         cardinality: Groups of a ResNeXt's convolutions.
         group_width: Channels of one such group.
+        like_the_paper: Whether it is the authors' network to the last padding; see
+            `keras_lap.networks`.
+        dropout: Rate of dropout, of a builder that takes it.
     """
 
     kind: str | Callable[..., keras.Model] = "resnet9"
@@ -92,6 +100,8 @@ class Network(Described):
     initializer: Initializer = Initializer()
     cardinality: int | None = None
     group_width: int | None = None
+    like_the_paper: bool | None = None
+    dropout: float | None = None
 
     def __post_init__(self) -> None:
         if not callable(self.kind):
@@ -103,7 +113,7 @@ class Network(Described):
             )
         for name, value in self.options().items():
             several = value if isinstance(value, tuple) and value else (value,)
-            for each in several if name != "batch_norm" else ():
+            for each in several if name in _COUNTS else ():
                 whole_number(name, each, 1, "Use None for the network's default.")
         self._check_options()
         super().__post_init__()
@@ -113,13 +123,11 @@ class Network(Described):
         """What builds the network."""
         if not isinstance(self.kind, str):
             return self.kind
-        return {"dense_resnet": dense_resnet}.get(self.kind) or getattr(
-            keras_lap.networks, self.kind
-        )
+        return _OURS.get(self.kind) or getattr(keras_lap.networks, self.kind)
 
     def options(self) -> dict[str, Any]:
         """What `build` is called with, beside shape, classes and initializer."""
-        names = ("filters", "num_blocks", "batch_norm", "cardinality", "group_width")
+        names = (*_COUNTS, "batch_norm", "like_the_paper", "dropout")
         options = {name: getattr(self, name) for name in names}
         return {name: value for name, value in options.items() if value is not None}
 

@@ -25,6 +25,7 @@ def build_texts(
     study: Study,
     path: Path,
     make_tables: Sequence[MakeTable] = (tables.comparison,),
+    reference: Study | None = None,
 ) -> dict[str, str]:
     """The text of the report's tables.
 
@@ -32,6 +33,8 @@ def build_texts(
         study: The study.
         path: Its result file.
         make_tables: Functions from the study and its records to a `Table`.
+        reference: The preset in the authors' protocol: the report then says in what
+            the study differs from it.
 
     Returns:
         Text by file name: one Markdown file with all tables, one CSV file for each.
@@ -47,7 +50,8 @@ def build_texts(
     results = find(study, records.read(path))
     made = [make(study, results) for make in make_tables]
     stem = path.name.removesuffix(_SUFFIX)
-    texts = {f"{stem}.md": _markdown(made, list(results.values()), path.name)}
+    shown = [*made, *([tables.differences(study, reference)] if reference else ())]
+    texts = {f"{stem}.md": _markdown(shown, list(results.values()), path.name)}
     for number, table in enumerate(made, start=1):
         name = stem if number == 1 else f"{stem}-{number}"
         texts[f"{name}.csv"] = table.csv()
@@ -59,6 +63,7 @@ def write_report(
     path: Path,
     make_tables: Sequence[MakeTable] = (tables.comparison,),
     make_figures: Sequence[MakeFigure] = (),
+    reference: Study | None = None,
 ) -> list[Path]:
     """Writes tables (Markdown, CSV) and figures (PNG, SVG) beside the result file.
 
@@ -68,6 +73,7 @@ def write_report(
         make_tables: As for `build_texts`.
         make_figures: Functions from the study and its records to a Matplotlib figure,
             named after what they show.
+        reference: As for `build_texts`.
 
     Returns:
         The files that were written.
@@ -76,7 +82,7 @@ def write_report(
         FileNotFoundError: If there is no result file.
     """
     written = []
-    for name, text in build_texts(study, path, make_tables).items():
+    for name, text in build_texts(study, path, make_tables, reference).items():
         path.with_name(name).write_text(text, encoding="utf-8")
         written.append(path.with_name(name))
     results = find(study, records.read(path))

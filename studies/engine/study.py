@@ -6,18 +6,21 @@ a fingerprint, by which results are found again.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 
-from keras_lap._checks import finite_number, whole_number
+from keras_lap._checks import choice, finite_number, whole_number
 from keras_lap.datasets import Dataset
 from studies.engine.description import Described, Recipe
-from studies.engine.methods import Method
+from studies.engine.methods import DROPOUT, SMOOTHING, WEIGHT_DECAY, Method
 from studies.engine.networks import Network
+from studies.engine.optimisation import SmoothedCrossEntropy
 
+SCHEDULES = ("one cycle", "cosine")
 # The classes of the data sets that can be named: of each, one example is the least.
 CLASSES = {
     "mnist": 10,
@@ -44,12 +47,18 @@ class Data(Described):
         train_size: Training examples; `None` for all.
         validation_size: Validation examples; 0 where there is nothing to choose.
         test_size: Test examples, one fixed random sample; `None` for all.
+        balanced: Whether training and validation examples are as many of each class,
+            or drawn uniformly, as the authors draw them.
+        pool: Images are averaged over squares of so many pixels; `None` leaves them.
     """
 
     name: str | Dataset | Callable[[int], Dataset]
     train_size: int | None = None
     validation_size: int = 0
     test_size: int | None = None
+    balanced: bool = True
+    pool: int | None = None
+    _LATER = ("balanced",)
 
     def __post_init__(self) -> None:
         own = isinstance(self.name, Dataset) or callable(self.name)
@@ -59,11 +68,12 @@ class Data(Described):
                 "a keras_lap.datasets.Dataset, or a Dataset. Received: "
                 f"name={self.name!r}. Pass such a function for data of your own."
             )
-        if own and (self.train_size is not None or self.validation_size != 0):
+        told = self.train_size is not None or self.validation_size != 0
+        if own and (told or not self.balanced):
             raise ValueError(
                 "A source of your own decides the sizes of training and validation. "
                 f"Received: train_size={self.train_size!r}, validation_size="
-                f"{self.validation_size!r}. Leave them out."
+                f"{self.validation_size!r}, balanced={self.balanced!r}. Leave them out."
             )
         advice = "Sizes are numbers of examples."
         whole_number("validation_size", self.validation_size, 0, advice)
@@ -71,6 +81,8 @@ class Data(Described):
         for argument, minimum in (("train_size", least), ("test_size", 1)):
             if (size := getattr(self, argument)) is not None:
                 whole_number(argument, size, minimum, f"{advice} None takes all.")
+        if self.pool is not None:
+            whole_number("pool", self.pool, 1, "Use None for no averaging.")
         super().__post_init__()
 
     def __str__(self) -> str:
@@ -95,10 +107,15 @@ class Training(Described):
             ten.
         clip_norm: Bound on the norm of the whole gradient; `None` for no bound.
         optimizer: A Keras optimizer of your own, or what makes one when it is called
-            without arguments, instead of stochastic gradient descent by the four
-            values above. Every run begins with a new one of the same configuration.
+            without arguments, instead of stochastic gradient descent by the
+            values here. Every run begins with a new one of the same configuration.
         loss: A `keras.losses.Loss` of labels and logits, or a function of them; `None`
             for cross-entropy.
+        coupled_decay: L2 decay through the momentum, as the authors' optimizer has it
+            (`studies.engine.optimisation.CoupledSGD`), instead of `weight_decay`.
+        schedule: `"one cycle"` (see `studies.engine.optimisation.OneCycle`) or
+            `"cosine"`, from step to step; `None` for a constant rate with drops.
+        crop_and_flip: Whether images are augmented, see `studies.engine.augmentation`.
     """
 
     epochs: int
@@ -110,9 +127,14 @@ class Training(Described):
     clip_norm: float | None = None
     optimizer: Any = None
     loss: Any = None
+    coupled_decay: float | None = None
+    schedule: str | None = None
+    crop_and_flip: bool = False
+    _LATER = ("crop_and_flip",)
 
     def __post_init__(self) -> None:
         self._check_numbers()
+        self._check_protocol()
         if self.optimizer is not None:
             object.__setattr__(self, "optimizer", self._own_optimizer())
         if self.loss is not None and not callable(self.loss):
@@ -152,6 +174,24 @@ class Training(Described):
                     f"Received: drop_epochs={self.drop_epochs!r}. {_DROPS}"
                 )
 
+    def _check_protocol(self) -> None:
+        if self.coupled_decay is not None:
+            advice = "Use None for no decay."
+            finite_number("coupled_decay", self.coupled_decay, ">= 0", advice)
+            if self.weight_decay is not None:
+                raise ValueError(
+                    "One decay at a time: coupled_decay goes through the momentum, "
+                    f"weight_decay beside it. Received: {self.coupled_decay!r} and "
+                    f"{self.weight_decay!r}. Leave one of them out."
+                )
+        if self.schedule is not None:
+            choice("schedule", self.schedule, SCHEDULES)
+            if self.drop_epochs:
+                raise ValueError(
+                    f"drop_epochs are for a constant rate. Received: {self.schedule!r} "
+                    f"and drop_epochs={self.drop_epochs!r}. Leave one of them out."
+                )
+
     def _own_optimizer(self) -> Recipe:
         """The user's optimizer, as what makes it anew for every run."""
         made, given = self.optimizer, vars(self)
@@ -189,7 +229,10 @@ class Training(Described):
         return said
 
 
-_OF_SGD = ("learning_rate", "momentum", "weight_decay", "clip_norm")
+_OF_SGD = (
+    *("learning_rate", "momentum", "weight_decay", "clip_norm"),
+    *("coupled_decay", "schedule"),
+)
 _DEFAULTS = {name: getattr(Training, name) for name in _OF_SGD}
 _DROPS = "The first epoch is 0."
 
@@ -221,6 +264,20 @@ class Run(Described):
         super().__post_init__()
 
 
+def regularised(
+    network: Network, training: Training, method: Method
+) -> tuple[Network, Training]:
+    """Network and training as a rival changes them; others change nothing."""
+    if method.kind == WEIGHT_DECAY:
+        training = dataclasses.replace(training, coupled_decay=method.strength)
+    if method.kind == DROPOUT:
+        network = dataclasses.replace(network, dropout=method.strength)
+    if method.kind == SMOOTHING:
+        loss = SmoothedCrossEntropy(float(method.strength or 0))
+        training = dataclasses.replace(training, loss=loss)
+    return network, training
+
+
 @dataclass(frozen=True)
 class Setting:
     """One row of a study: a network, data and training, and the methods compared.
@@ -243,6 +300,9 @@ class Setting:
 
     def __post_init__(self) -> None:
         _not_empty("methods", self.methods)
+        for method in self.methods:
+            # What a rival cannot change is refused now.
+            regularised(self.network, self.training, method)
 
 
 @dataclass(frozen=True)
@@ -255,6 +315,8 @@ class Study:
         settings: What is compared.
         seeds: Seeds of the runs.
         keep_states: See `Run`; only the runs of the first seed keep them.
+        one_by_one: Whether all seeds of a setting are run before the next setting:
+            for settings in the order of their worth.
 
     Examples:
         >>> from studies.engine import Data, Network, Setting, Study, Training
@@ -280,6 +342,7 @@ class Study:
     settings: tuple[Setting, ...]
     seeds: tuple[int, ...]
     keep_states: int | None = None
+    one_by_one: bool = False
 
     def __post_init__(self) -> None:
         _not_empty("settings", self.settings)
@@ -306,11 +369,21 @@ class Study:
         )
 
     def runs(self) -> Iterator[Run]:
-        """All runs, seed by seed: stopped early, whole pairs are left."""
-        for seed in self.seeds:
-            for setting in self.settings:
-                for method in setting.methods:
-                    yield self.run(setting, method, seed)
+        """All runs, seed by seed: stopped early, whole pairs are left.
+
+        A run that several settings share comes once.
+        """
+        groups = [self.settings]
+        if self.one_by_one:
+            groups = [(setting,) for setting in self.settings]
+        found = (
+            self.run(setting, method, seed)
+            for settings in groups
+            for seed in self.seeds
+            for setting in settings
+            for method in setting.methods
+        )
+        yield from dict.fromkeys(found)
 
 
 def _not_empty(argument: str, values: tuple[Any, ...]) -> None:

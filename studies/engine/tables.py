@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -28,6 +30,8 @@ _ACCURACIES = {
     "at best validation": measures.chosen_accuracy,
     "last": measures.last_accuracy,
 }
+# Only of runs that measured it.
+_SCORE = "best on half of the test data"
 _NOTE = (
     "Accuracies are in percent on the test data, with 95 % Student-t intervals over "
     "the seeds: the highest over the epochs (as on the slides), that at the epoch of "
@@ -79,14 +83,41 @@ def comparison(study: Study, results: Results) -> Table:
     Returns:
         A table with one row for each setting and method.
     """
+    cells = list(_cells(study, results))
+    score = any("half_accuracy" in record["result"] for record in results.values())
     header = (
         *("setting", "method", "seeds", "slides"),
         *_ACCURACIES,
         *("change of highest", "change at best validation"),
+        *(("change of last", _SCORE, "its change") if score else ()),
         *("training loss", "transport cost", "λ", "seconds per epoch"),
     )
-    rows = tuple(_row(study, cell) for cell in _cells(study, results))
+    rows = tuple(_row(study, cell, score) for cell in cells)
     return Table(study.title, header, rows, _NOTE)
+
+
+def differences(study: Study, reference: Study) -> Table:
+    """In what a study differs from another of the same name.
+
+    Args:
+        study: A small one, say.
+        reference: The one in the authors' protocol.
+
+    Returns:
+        A table with a row for each attribute whose values differ.
+    """
+    here, there = _values(study), _values(reference)
+    rows = tuple(
+        (name, _listed(there.get(name)), _listed(here.get(name)))
+        for name in dict.fromkeys([*there, *here])
+        if there.get(name) != here.get(name)
+    )
+    note = (
+        "Every attribute of which the two studies have other values; – stands for "
+        "none, or for what the engine leaves at its default."
+    )
+    header = ("attribute", "preset paper", "here")
+    return Table("What differs from the paper preset", header, rows, note)
 
 
 def search(study: Study, results: Results) -> Table:
@@ -215,7 +246,32 @@ def _cells(study: Study, results: Results) -> Iterator[_Cell]:
             yield _Cell(setting, method, found, reference)
 
 
-def _row(study: Study, cell: _Cell) -> tuple[str, ...]:
+def _values(study: Study) -> dict[str, list[str]]:
+    """By the name of an attribute, the values that the study's runs have."""
+    found: dict[str, list[str]] = {"seeds": [str(len(study.seeds))]}
+
+    def note(name: str, value: Any) -> None:
+        if isinstance(value, dict) and "class" not in value:
+            for key, each in value.items():
+                note(f"{name} {key}".replace("_", " ").strip(), each)
+        else:
+            text = json.dumps(value, ensure_ascii=False, sort_keys=True).strip('"')
+            found.setdefault(name, [])
+            if text not in found[name]:
+                found[name].append(text)
+
+    for setting in study.settings:
+        for method in setting.methods:
+            run = study.run(setting, method, study.seeds[0])
+            note("", {**run.configuration(), "seed": 0, "keep_states": 0})
+    return found
+
+
+def _listed(values: list[str] | None) -> str:
+    return "; ".join(values) if values else "–"
+
+
+def _row(study: Study, cell: _Cell, score: bool) -> tuple[str, ...]:
     kind = cell.method.kind
     medians = (
         measures.last_loss,
@@ -228,8 +284,14 @@ def _row(study: Study, cell: _Cell) -> tuple[str, ...]:
         dict(cell.setting.published).get(kind, "–"),
         *map(cell.mean, _ACCURACIES.values()),
         *map(cell.change, (measures.highest_accuracy, measures.chosen_accuracy)),
+        *(_scored(cell) if score else ()),
         *(_median(cell.values(measure)) for measure in medians),
     )
+
+
+def _scored(cell: _Cell) -> tuple[str, str, str]:
+    half = measures.half_accuracy
+    return cell.change(measures.last_accuracy), cell.mean(half), cell.change(half)
 
 
 def _median(values: list[float]) -> str:

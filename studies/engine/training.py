@@ -10,10 +10,14 @@ import numpy as np
 
 import keras_lap
 from keras_lap.datasets import Dataset
+from studies.engine.augmentation import crop_and_flip
 from studies.engine.building import build_network, load_data
-from studies.engine.methods import LEAST_ACTION, PLAIN
-from studies.engine.study import Run, Training
+from studies.engine.methods import FIXED_WEIGHT, LEAST_ACTION, Method
+from studies.engine.optimisation import CoupledSGD, OneCycle
+from studies.engine.study import Run, Training, regularised
 
+# Keeps the draw of the half of the test examples apart from the other draws.
+_HALF_STREAM = 2
 _EVALUATION_BATCH = 100
 
 
@@ -27,8 +31,9 @@ def train(run: Run) -> dict[str, Any]:
         run: What to train.
 
     Returns:
-        Measurements as plain data. Per epoch: `test_accuracy` and
-        `validation_accuracy` (fractions), `task_loss` (on the training data),
+        Measurements as plain data. Per epoch: `test_accuracy`, `half_accuracy` (on a
+        half of the test examples that the seed draws) and `validation_accuracy`
+        (fractions), `task_loss` (on the training data),
         `transport_cost` and `multiplier` (least action only). At the end:
         `block_costs`, for each block the kinetic energy (p = 2, mean over elements) of
         its displacements of the test examples, whatever p was trained with;
@@ -40,12 +45,15 @@ def train(run: Run) -> dict[str, Any]:
     keras.utils.clear_session()
     keras.utils.set_random_seed(run.seed)
     data = load_data(run.data, run.seed)
-    network = build_network(run.network, data.input_shape, data.num_classes, run.seed)
-    model, callbacks = _wrap(network, run)
-    training = run.training
-    model.compile(_optimizer(training), training.loss or _cross_entropy())
-    batches = Batches(*data.train, training.batch_size, run.seed)
-    watch = _Watch(batches, data)
+    described, training = regularised(run.network, run.training, run.method)
+    network = build_network(described, data.input_shape, data.num_classes, run.seed)
+    model, callbacks = _wrap(network, run.method)
+    batches = Batches(
+        *data.train, training.batch_size, run.seed, training.crop_and_flip
+    )
+    steps = training.epochs * len(batches)
+    model.compile(_optimizer(training, steps), training.loss or _cross_entropy())
+    watch = _Watch(batches, data, run.seed)
     if training.drop_epochs:
         schedule = keras.callbacks.LearningRateScheduler(lambda e, _: training.rate(e))
         callbacks.append(schedule)
@@ -75,14 +83,23 @@ class Batches(keras.utils.PyDataset):
         y: Labels, `(n,)`.
         batch_size: Examples of a batch; the last of an epoch may be smaller.
         seed: Seed of the order.
+        crop_and_flip: Whether images are cropped and flipped at random.
 
     Attributes:
         epoch: The epoch whose batches are handed out; whoever trains sets it.
     """
 
-    def __init__(self, x: np.ndarray, y: np.ndarray, batch_size: int, seed: int):
+    def __init__(
+        self,
+        x: np.ndarray,
+        y: np.ndarray,
+        batch_size: int,
+        seed: int,
+        crop_and_flip: bool = False,
+    ):
         super().__init__()
         self._x, self._y, self._batch_size, self._seed = x, y, batch_size, seed
+        self._crop_and_flip = crop_and_flip
         self.epoch = 0
 
     def __len__(self) -> int:
@@ -90,6 +107,9 @@ class Batches(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         chosen = self.order()[index * self._batch_size :][: self._batch_size]
+        if self._crop_and_flip:
+            x = crop_and_flip(self._x, chosen, self._seed, self.epoch)
+            return x, self._y[chosen]
         return self._x[chosen], self._y[chosen]
 
     def order(self) -> np.ndarray:
@@ -101,9 +121,12 @@ class Batches(keras.utils.PyDataset):
 class _Watch(keras.callbacks.Callback):
     """Sets the epoch of the batches, and measures after every epoch."""
 
-    def __init__(self, batches: Batches, data: Dataset):
+    def __init__(self, batches: Batches, data: Dataset, seed: int):
         super().__init__()
         self._batches = batches
+        order = np.random.default_rng((seed, 0, _HALF_STREAM))
+        count = len(data.test.y)
+        self._half = order.permutation(count)[: max(count // 2, 1)]
         splits = {"test_accuracy": data.test}
         if data.validation is not None:
             splits["validation_accuracy"] = data.validation
@@ -128,39 +151,53 @@ class _Watch(keras.callbacks.Callback):
         predicted = np.argmax(logits, axis=-1)
         first = 0
         for name, labels in self._labels.items():
-            part = predicted[first : first + len(labels)]
-            self._note(name, np.mean(part == labels))
+            right = predicted[first : first + len(labels)] == labels
+            self._note(name, np.mean(right))
+            if name == "test_accuracy":
+                self._note("half_accuracy", np.mean(right[self._half]))
             first += len(labels)
 
     def _note(self, name: str, value: Any) -> None:
         self.measured.setdefault(name, []).append(float(value))
 
 
-def _wrap(network: keras.Model, run: Run) -> tuple[keras.Model, list[Any]]:
+def _wrap(network: keras.Model, method: Method) -> tuple[keras.Model, list[Any]]:
     """The model to fit, and the callbacks that its method needs."""
-    method = run.method
-    if method.kind == PLAIN:
+    if method.kind not in (LEAST_ACTION, FIXED_WEIGHT):
         return network, []
     options: dict[str, Any] = {
         "energy": method.p,
         "initial_multiplier": method.initial_multiplier,
+        "include_projections": method.include_projections,
     }
     model = keras_lap.LeastActionModel(network, **options)
     if method.kind != LEAST_ACTION:
         return model, []
     schedule: dict[str, Any] = {"tau": method.tau, "every": method.every}
+    if method.before_step:
+        schedule["before_step"] = True
     return model, [keras_lap.callbacks.MultiplierUpdate(**schedule)]
 
 
-def _optimizer(training: Training) -> keras.optimizers.Optimizer:
-    """A new one: two runs share no momentum."""
+def _optimizer(training: Training, steps: int) -> keras.optimizers.Optimizer:
+    """A new one, for so many steps: two runs share no momentum."""
     if training.optimizer is not None:
         return training.optimizer.make()
+    rate: Any = training.learning_rate
+    if training.schedule == "one cycle":
+        rate = OneCycle(rate, steps)
+    elif training.schedule == "cosine":
+        rate = keras.optimizers.schedules.CosineDecay(rate, steps)
+    bound = training.clip_norm
+    if training.coupled_decay is not None:
+        return CoupledSGD(
+            rate, training.momentum, training.coupled_decay, global_clipnorm=bound
+        )
     return keras.optimizers.SGD(
-        training.learning_rate,
+        rate,
         training.momentum,
         weight_decay=training.weight_decay,
-        global_clipnorm=training.clip_norm,
+        global_clipnorm=bound,
     )
 
 
@@ -170,7 +207,7 @@ def _cross_entropy() -> keras.losses.Loss:
 
 def _recorder(network: keras.Model) -> keras_lap.DisplacementRecorder:
     return keras_lap.DisplacementRecorder(
-        network, keras_lap.find_residual_blocks(network)
+        network, keras_lap.find_residual_blocks(network, include_projections=True)
     )
 
 

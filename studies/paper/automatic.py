@@ -21,6 +21,7 @@ from studies.engine import (
     least_action,
     plain,
 )
+from studies.engine.protocol import like_the_authors
 
 BAD = Initializer("normal", 1.0)
 GOOD = (
@@ -63,7 +64,9 @@ def study(
 
 
 PRESETS = {
-    "paper": study(64, 128, {100: 300, 200: 300}, validation=5000, test=None, seeds=50),
+    "paper": like_the_authors(
+        study(64, 128, {100: 300, 200: 300}, validation=5000, test=None, seeds=50)
+    ),
     "small": study(8, 50, {100: 30, 200: 20}, validation=200, test=500, seeds=10),
 }
 

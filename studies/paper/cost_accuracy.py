@@ -21,6 +21,7 @@ from studies.engine import (
     plain,
     tables,
 )
+from studies.engine.protocol import like_the_authors
 
 INITIALIZERS = (
     Initializer("kaiming"),
@@ -53,15 +54,17 @@ def study(
     )
 
 
-FULL = Training(300, 128, weight_decay=1e-4, drop_epochs=(150, 225, 250))
+FULL = Training(300, 128)
 PRESETS = {
-    "paper": study(
-        64,
-        (
-            (Data("mnist", 500, validation_size=5000), FULL),
-            (Data("cifar10", 5000, validation_size=5000), FULL),
-        ),
-        50,
+    "paper": like_the_authors(
+        study(
+            64,
+            (
+                (Data("mnist", 500, validation_size=5000), FULL),
+                (Data("cifar10", 5000, validation_size=5000), FULL),
+            ),
+            50,
+        )
     ),
     "small": study(
         8,

@@ -19,6 +19,7 @@ from studies.engine import (
     plain,
     tables,
 )
+from studies.engine.protocol import like_the_authors
 
 CANDIDATES = (
     Initializer("kaiming"),
@@ -48,7 +49,7 @@ def study(filters: int, epochs: int, batch_size: int) -> Study:
 
 
 PRESETS = {
-    "paper": study(filters=64, epochs=300, batch_size=128),
+    "paper": like_the_authors(study(filters=64, epochs=300, batch_size=128)),
     "small": study(filters=8, epochs=40, batch_size=50),
 }
 

@@ -23,6 +23,7 @@ from studies.engine import (
     least_action,
     plain,
 )
+from studies.engine.protocol import like_the_authors
 
 # Initialisation, learning rate and methods.
 BEST = (Initializer("normal", 1.0), 0.03, (least_action(0.5),))
@@ -57,7 +58,9 @@ def study(filters: int, training: tuple[int, int], data: Data, seeds: int) -> St
 
 
 PRESETS = {
-    "paper": study(64, (300, 128), Data("mnist", 100, 5000), seeds=50),
+    "paper": like_the_authors(
+        study(64, (300, 128), Data("mnist", 100, 5000), seeds=50)
+    ),
     "small": study(8, (30, 50), Data("mnist", 100, 200, 500), seeds=10),
 }
 

@@ -23,6 +23,7 @@ from studies.engine import (
     plain,
     tables,
 )
+from studies.engine.protocol import like_the_authors
 
 BAD, BEST = Initializer("normal", 1.0), Initializer("normal", 0.05)
 OTHERS = (Initializer("kaiming"), Initializer("orthogonal", 1.0))
@@ -73,7 +74,9 @@ def study(filters: int, training: tuple[int, int], data: Data, seeds: int) -> St
 
 
 PRESETS = {
-    "paper": study(64, (300, 128), Data("mnist", 100, 1000), seeds=10),
+    "paper": like_the_authors(
+        study(64, (300, 128), Data("mnist", 100, 1000), seeds=10)
+    ),
     "small": study(8, (30, 50), Data("mnist", 100, 300, 100), seeds=2),
 }
 

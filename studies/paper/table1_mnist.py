@@ -5,10 +5,13 @@ the initialisation from which the plain network does best (chosen by validation
 accuracy in `initialisations.py`).
 
     python -m studies.paper.table1_mnist --preset small
+    python -m studies.paper.table1_mnist --preset protocol
     python -m studies.paper.table1_mnist --report
 """
 
 from __future__ import annotations
+
+import dataclasses
 
 from studies.engine import (
     Data,
@@ -23,6 +26,7 @@ from studies.engine import (
     plain,
     tables,
 )
+from studies.engine.protocol import like_the_authors
 
 BAD = Initializer("normal", 1.0)
 BEST = Initializer("normal", 0.05)
@@ -52,11 +56,9 @@ def setting(
 
 
 def paper() -> Study:
-    """The protocol of the authors' code: 64 filters, 300 epochs, 50 runs."""
-    training = Training(
-        300, 128, learning_rate=0.1, weight_decay=1e-4, drop_epochs=(150, 225, 250)
-    )
-    return Study(
+    """The authors' protocol: 64 filters, 300 epochs, 50 runs."""
+    training = Training(300, 128)
+    study = Study(
         name="table1_mnist",
         title="MNIST, ResNet9, small training sets",
         settings=tuple(
@@ -66,6 +68,19 @@ def paper() -> Study:
         ),
         seeds=tuple(range(50)),
     )
+    return like_the_authors(study)
+
+
+def protocol() -> Study:
+    """The small preset in the authors' protocol, with both orders of λ."""
+    few = small()
+    settings = tuple(
+        setting(size, initializer, 8, Data("mnist", size, 200, 500), Training(30, 50))
+        for size in (100, 200)
+        for initializer in (BAD, BEST)
+    )
+    few = dataclasses.replace(few, settings=settings)
+    return like_the_authors(few, both_orders=True)
 
 
 def small() -> Study:
@@ -85,7 +100,7 @@ def small() -> Study:
     )
 
 
-PRESETS = {"paper": paper(), "small": small()}
+PRESETS = {"paper": paper(), "small": small(), "protocol": protocol()}
 
 TABLES = (tables.comparison, tables.correlation)
 

@@ -164,8 +164,7 @@ def test_test_examples_are_the_same_for_every_seed():
 def test_fingerprints_tell_runs_apart_and_nothing_else():
     study = Study("a", "A", (TINY, dataclasses.replace(TINY, label="b")), (0, 1))
     prints = [run.fingerprint() for run in study.runs()]
-    assert len(prints) == 8
-    assert len(set(prints)) == 4  # the label is for readers only
+    assert len(prints) == len(set(prints)) == 4  # the label is for readers only
     changed = dataclasses.replace(DIGITS, training=Training(2, 16, clip_norm=1.0))
     assert changed.fingerprint() != DIGITS.fingerprint()
     # Results that are published depend on this value.

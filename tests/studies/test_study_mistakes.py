@@ -99,7 +99,10 @@ def test_every_kind_can_be_named():
         Network(kind)
     # No network of classes, and none at all.
     others = {"neural_ode", "continue_from"}
-    assert set(NETWORKS) == {*networks.__all__, "dense_resnet"} - others
+    assert (
+        set(NETWORKS)
+        == {*networks.__all__, "dense_resnet", "small_image_resnet"} - others
+    )
 
 
 def test_classes_are_those_of_the_data():

@@ -1,0 +1,89 @@
+"""Does least action help from a good start, once the rate follows a schedule?
+
+CIFAR-10 averaged to 16x16 pixels, twelve blocks with batch normalisation, PyTorch's
+default initialisation of kernels, one-cycle rate, coupled decay, bounded gradient. The
+rivals have as many trials as least action has; the strength of each is chosen by
+validation accuracy, never by the test data. Then each ingredient is taken away in turn.
+
+    python -m studies.paper.good_starts --preset small
+    python -m studies.paper.good_starts --report
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import keras
+
+from studies.engine import (
+    Data,
+    Initializer,
+    Method,
+    Network,
+    Setting,
+    Study,
+    Training,
+    command_line,
+    figures,
+    least_action,
+    plain,
+    rival,
+)
+
+# Uniform over ±1/√(fan-in); biases are zero, where PyTorch draws them as kernels.
+TORCH = Initializer(keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform"))
+PAIR = (plain(), least_action(5.0))
+RIVALS = (
+    *(least_action(start) for start in (0.5, 50.0)),
+    *(rival("weight decay", strength) for strength in (1e-3, 2e-3, 5e-3)),
+    *(rival("dropout", strength) for strength in (0.05, 0.1, 0.2)),
+    *(rival("label smoothing", strength) for strength in (0.05, 0.1, 0.2)),
+)
+EPOCHS = {1000: 24, 4000: 12, 10_000: 12}
+# What is taken away from the protocol, one at a time.
+WITHOUT: dict[str, dict[str, Any]] = {
+    "constant rate": {"schedule": None},
+    "gradient not bounded": {"clip_norm": None},
+    "decoupled decay": {"coupled_decay": None, "weight_decay": 5e-4},
+    "no decay": {"coupled_decay": None},
+    "batches of 128": {"batch_size": 128},
+}
+
+
+def study(filters: int, pool: int | None, test_size: int | None) -> Study:
+    """The pair first, then the rivals, the other sizes, and what brings the change."""
+
+    def setting(
+        size: int, label: str = "", methods: tuple[Method, ...] = PAIR, **changes: Any
+    ) -> Setting:
+        training = Training(
+            EPOCHS[size], 64, clip_norm=5.0, coupled_decay=5e-4, schedule="one cycle"
+        )
+        return Setting(
+            f"{size} images{label and ', '}{label}",
+            Network("small_image_resnet", filters, 12, initializer=TORCH),
+            Data("cifar10", size, 1000, test_size, balanced=False, pool=pool),
+            dataclasses.replace(training, **changes),
+            methods,
+        )
+
+    return Study(
+        name="good_starts",
+        title="JPEG copy of CIFAR-10 from a good start, with a schedule",
+        settings=(
+            setting(4000),
+            setting(4000, "with rivals", (*PAIR, *RIVALS)),
+            setting(1000),
+            *(setting(4000, label, **change) for label, change in WITHOUT.items()),
+            setting(10_000),
+        ),
+        seeds=tuple(range(8000, 8010)),
+        one_by_one=True,
+    )
+
+
+PRESETS = {"paper": study(64, None, None), "small": study(8, 2, 2000)}
+
+if __name__ == "__main__":
+    command_line.main(PRESETS, make_figures=(figures.accuracies, figures.training))
