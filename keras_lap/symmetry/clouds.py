@@ -155,7 +155,9 @@ def plot_clouds(clouds: dict[str, Any], action: Linear, ax: Any = None) -> Any:
         seen[:, : two.shape[1]] = two
         rest = np.linalg.norm(_points(name, cloud) - project(cloud, action), axis=1)
         shape = {"marker": drawing.marker(number), "color": drawing.color(number)}
-        ax.scatter(*seen.T, rest, s=14, depthshade=False, label=name, **shape)
+        ax.scatter(
+            *seen.T, rest, s=14, depthshade=False, label=drawing.label(name), **shape
+        )
     ax.set(xlabel="fixed, 1", ylabel="fixed, 2", zlabel="|θ − Pθ|")
     ax.legend(fontsize=8)
     return ax
