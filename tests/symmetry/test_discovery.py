@@ -1,13 +1,18 @@
-"""The heuristic that finds fixed units: its rule, and the smallest real problem."""
+"""The heuristic that finds fixed units: its rule, and its trainings."""
 
 from __future__ import annotations
 
 import keras
 import numpy as np
 import pytest
-from support.mean_field import forward, moved, permutations
+from support import mean_field
 
-from keras_lap.symmetry import MeanFieldEnsemble, discover_invariant_subspace, discovery
+from keras_lap.symmetry import (
+    MeanFieldEnsemble,
+    cyclic,
+    discover_invariant_subspace,
+    discovery,
+)
 
 one_backend = pytest.mark.skipif(
     keras.backend.backend() != "torch", reason="says the same on every backend"
@@ -92,24 +97,28 @@ def test_a_drift_within_its_error_does_not_count(significance, counts, monkeypat
     assert trained.batches[:2] == [500, 2000]
 
 
-def test_the_exchange_of_two_coordinates_is_found():
-    matrices = permutations("C2")
-    rng = np.random.default_rng(0)
-    base = rng.normal(0, 0.7, (5, 4))
-    teacher = np.concatenate([moved(base, g) for g in matrices])
-    x = rng.normal(0, 4, (20_000, 2))
-    x = np.concatenate([x, x[:, ::-1]])
-    layer = layer_of(10)
+@pytest.mark.parametrize("unit", ["matrix", "dense"])
+def test_its_training_is_gradient_descent_on_drawn_batches(unit):
+    # That whole problems are solved takes minutes: studies.symmetry.mean_field.
+    layer = MeanFieldEnsemble(4, 2, group=cyclic(2), unit=unit, equivariant=True)
+    x, y = np.random.default_rng(0).normal(size=(2, 30, 2))
+    layer(x.astype("float32"))
     before = layer.cloud()
-    how = {"steps": 40, "batch_size": 1000, "repeats": 2}
-    found = discover_invariant_subspace(
-        layer, x.astype("float32"), forward(teacher, x).astype("float32"), **how
-    )
-    assert found.dimension == 2
-    fixed = np.array([[1, 0, 0, 1], [0, 1, 1, 0]]) / np.sqrt(2)
-    # Sine of the greatest angle; 40 steps see a tenth of it.
-    cosine = np.linalg.svd(fixed @ found.basis, compute_uv=False).min()
-    assert np.sqrt(1 - cosine**2) < 0.2
+    train = discovery._Free(layer, x, y, None, 2.0, 3)
+
+    def loss(cloud, x, y):
+        if unit == "matrix":
+            return mean_field.loss(cloud, x, y)
+        inner = 1 / (1 + np.exp(-x @ cloud[:, :2].T / 2))
+        return np.mean(np.sum((inner @ cloud[:, 2:] / 4 - y) ** 2, axis=1))
+
+    rng, start = np.random.default_rng(5), np.random.default_rng(1).normal(size=(4, 4))
+    want = start
+    for chosen in rng.integers(0, 30, 3 * 6).reshape(3, 6):
+        want = want - 2.0 * mean_field.gradient(loss, want, x[chosen], y[chosen])
+    for _ in range(2):  # each from the start that it is given
+        got = train(start, 6, np.random.default_rng(5))
+        np.testing.assert_allclose(got, want, atol=5e-6)  # of float32 numbers near 1
     np.testing.assert_array_equal(layer.cloud(), before)
 
 
