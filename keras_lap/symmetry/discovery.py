@@ -103,8 +103,13 @@ def discover_invariant_subspace(
             many; if a training does not stay finite.
 
     Examples:
-        >>> found = keras_lap.symmetry.discover_invariant_subspace(layer, x, y)
-        >>> print(found)
+        >>> layer = keras_lap.symmetry.MeanFieldEnsemble(50, 2)
+        >>> layer.build((None, 2))
+        >>> points = np.random.default_rng(0).normal(0, 4, size=(1000, 2))
+        >>> targets = np.tanh(points)  # from 20 000 points on the default 250 steps
+        >>> found = keras_lap.symmetry.discover_invariant_subspace(
+        ...     layer, points, targets, steps=2, repeats=2
+        ... )
     """
     if not isinstance(layer, MeanFieldEnsemble) or not layer.built:
         advice = "Call it on data first."
