@@ -61,9 +61,19 @@ class NoisySGD(keras.optimizers.SGD):
             raise refusal("projector", "be a square matrix", projector)
         self.seed = seed
         self._random = keras.random.SeedGenerator(seed)
+        # A SeedGenerator of its own is not among an optimizer's variables: a compiled
+        # step of JAX would draw the same noise for ever.
+        state = self._random.state
+        first = ops.convert_to_numpy(state)
+        self._random.state = self.add_variable(
+            state.shape,
+            lambda shape, dtype=None: ops.convert_to_tensor(first, dtype),
+            state.dtype,
+            name="noise_seed",
+        )
 
     def build(self, variables: Any) -> None:
-        """Adds the state of the noise to the variables of the optimizer."""
+        """Checks that the projector fits the variables."""
         if self.built:
             return
         wanted = None if self.projector is None else len(self.projector)
@@ -76,16 +86,6 @@ class NoisySGD(keras.optimizers.SGD):
                     "Train the units alone, others with projector=None."
                 )
         super().build(variables)
-        # A SeedGenerator of its own is not among an optimizer's variables: a compiled
-        # step of JAX would draw the same noise for ever.
-        state = self._random.state
-        first = np.array(ops.convert_to_numpy(state))
-        self._random.state = self.add_variable(
-            state.shape,
-            lambda shape, dtype=None: ops.convert_to_tensor(first, dtype),
-            state.dtype,
-            name="noise_seed",
-        )
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """A step of one variable."""
