@@ -1,0 +1,132 @@
+"""Noise that differs from step to step, under every compiler, and goes on."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+
+from keras_lap.symmetry import (
+    MeanFieldEnsemble,
+    NoisySGD,
+    conjugation,
+    cyclic,
+    projector,
+)
+
+UNITS, STEPS, RATE, TEMPERATURE = 2000, 50, 3.0, 0.4
+X = np.zeros((STEPS, 2), "float32")
+
+
+def nothing(y_true, y_pred):
+    """A loss whose gradient is 0."""
+    return 0 * keras.ops.sum(y_pred, axis=-1)
+
+
+def model_with(optimizer, units=UNITS, **how):
+    layer = MeanFieldEnsemble(units, 2, initial_std=0.0, **how)
+    model = keras.Sequential([keras.Input((2,)), layer])
+    model.compile(optimizer, loss=nothing)
+    return model, layer
+
+
+@pytest.mark.parametrize("projected", [False, True])
+def test_the_variance_grows_by_the_step(projected):
+    matrix = projector(conjugation(cyclic(2))) if projected else None
+    optimizer = NoisySGD(RATE, TEMPERATURE, matrix, seed=1)
+    model, layer = model_with(optimizer)
+    model.fit(X, X, batch_size=1, verbose=0)
+    cloud = layer.cloud()
+    dimension = 2 if projected else 4
+    want = STEPS * 2 * TEMPERATURE * RATE / UNITS * dimension
+    # Of 4000 or 8000 squares, whose mean is off by 2 % or less; six times that. Noise
+    # drawn once would give 50 times as much.
+    assert np.mean(np.sum(cloud**2, axis=1)) == pytest.approx(want, rel=0.13)
+    assert abs(cloud.mean()) < 6 * np.sqrt(want / dimension / cloud.size)
+    swapped = cloud.reshape(-1, 2, 2)[:, ::-1, ::-1].reshape(-1, 4)
+    away = np.abs(cloud - swapped).max()
+    assert away < 1e-6 if projected else away > 0.01
+
+
+def test_steps_are_independent_and_a_seed_repeats_them():
+    runs = []
+    for seed in (1, 1, 2):
+        model, layer = model_with(NoisySGD(RATE, TEMPERATURE, seed=seed))
+        path = [layer.cloud()]
+        for _ in range(2):
+            model.fit(X[:1], X[:1], verbose=0)
+            path.append(layer.cloud())
+        runs.append(np.diff(path, axis=0).reshape(2, -1))
+    (first, second), again, (other, _) = runs
+    np.testing.assert_array_equal(again, runs[0])
+    for a, b in ((first, second), (first, other)):
+        # Six standard deviations of a correlation of 8000 pairs.
+        assert abs(np.corrcoef(a, b)[0, 1]) < 6 / np.sqrt(8000)
+
+
+def test_variables_of_one_shape_get_noise_of_their_own():
+    layers = [MeanFieldEnsemble(500, 2, initial_std=0.0) for _ in range(2)]
+    model = keras.Sequential([keras.Input((2,)), *layers])
+    model.compile(NoisySGD(RATE, TEMPERATURE, seed=1), loss=nothing)
+    model.fit(X[:1], X[:1], verbose=0)
+    clouds = [layer.cloud().ravel() for layer in layers]
+    assert abs(np.corrcoef(*clouds)[0, 1]) < 6 / np.sqrt(2000)
+
+
+def test_what_was_saved_goes_on_with_the_same_noise(tmp_path):
+    matrix = projector(conjugation(cyclic(2)))
+    optimizer = NoisySGD(RATE, TEMPERATURE, matrix, name="descent")
+    model, layer = model_with(optimizer, units=50)
+    model.fit(X[:3], X[:3], batch_size=1, verbose=0)
+    model.save(tmp_path / "model.keras")
+    custom = {"nothing": nothing}
+    again = keras.saving.load_model(tmp_path / "model.keras", custom_objects=custom)
+    for each in (model, again):
+        each.fit(X[:3], X[:3], batch_size=1, verbose=0)
+    np.testing.assert_array_equal(again.layers[0].cloud(), layer.cloud())
+    assert again.optimizer.get_config() == optimizer.get_config()
+
+
+def test_a_schedule_of_the_rate_is_that_of_the_noise():
+    schedule = keras.optimizers.schedules.PiecewiseConstantDecay(
+        [1], [RATE, RATE / 100]
+    )
+    model, layer = model_with(NoisySGD(schedule, TEMPERATURE, seed=1))
+    spreads, before = [], layer.cloud()
+    for _ in range(4):
+        model.fit(X[:1], X[:1], verbose=0)
+        spreads.append(np.std(layer.cloud() - before))
+        before = layer.cloud()
+    # 8000 numbers: a standard deviation is off by less than 1 %.
+    assert spreads[-1] / spreads[0] == pytest.approx(0.1, rel=0.06)
+
+
+def test_without_temperature_it_is_plain_descent_also_in_half_precision(policy):
+    found = []
+    for make in (keras.optimizers.SGD, NoisySGD):
+        keras.utils.set_random_seed(0)
+        layer = MeanFieldEnsemble(20, 2)
+        model = keras.Sequential([keras.Input((2,)), layer])
+        model.compile(make(0.5), loss="mse")
+        model.fit(X[:4] + 1, X[:4], batch_size=2, verbose=0, shuffle=False)
+        found.append(layer.cloud())
+    np.testing.assert_array_equal(*found)
+
+
+def test_noise_in_half_precision_is_of_the_same_size(policy):
+    model, layer = model_with(NoisySGD(RATE, TEMPERATURE, seed=1))
+    model.fit(X[:5], X[:5], batch_size=1, verbose=0)
+    want = 5 * 2 * TEMPERATURE * RATE / UNITS * 4
+    assert np.mean(np.sum(layer.cloud() ** 2, axis=1)) == pytest.approx(want, rel=0.13)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="NumPy alone")
+def test_mistakes_are_told():
+    with pytest.raises(ValueError, match="temperature must be a finite number >= 0"):
+        NoisySGD(1.0, temperature=-1)
+    with pytest.raises(ValueError, match="projector must be a square matrix"):
+        NoisySGD(1.0, projector=np.ones((2, 3)))
+    layer = keras.layers.Dense(3)
+    layer.build((None, 2))
+    with pytest.raises(ValueError, match="units of 4 parameters"):
+        NoisySGD(1.0, projector=np.eye(4)).build(layer.trainable_variables)
