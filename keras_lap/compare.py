@@ -14,7 +14,7 @@ import numpy as np
 
 from keras_lap._checks import finite_number, whole_number
 from keras_lap._drawing import (
-    color,
+    colors_of,
     counted,
     grid,
     html_table,
@@ -116,8 +116,8 @@ class Comparison:
         for axis, number in zip(axes, self.numbers, strict=True):
             rows = [[run[number] for run in self.runs[name]] for name in names]
             axis.plot(range(len(names)), rows, color="0.8", lw=0.8, zorder=1)
-            for at, row in enumerate(rows):
-                style = {"color": color(at), "marker": marker(at), "zorder": 2}
+            for at, (row, own) in enumerate(zip(rows, colors_of(names), strict=True)):
+                style = {"color": own, "marker": marker(at), "zorder": 2}
                 axis.scatter([at] * len(row), row, **style)
             axis.set_xticks(range(len(names)), map(label, names))
             axis.set_xlim(-0.5, len(names) - 0.5)

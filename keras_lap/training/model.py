@@ -141,7 +141,7 @@ class LeastActionModel(Trainer):
         self._selects_all = isinstance(blocks, str)
         self._report = report
         self._terms = terms
-        self._path = path.of_task(self.exit_loss)
+        self._task_path = path.of_task(self.exit_loss)
         self._covers = _covered(report) if energy is not None else frozenset()
         wanted = dict.fromkeys(each for term in terms for each in term.wanted)
         exits = {
@@ -239,7 +239,7 @@ class LeastActionModel(Trainer):
         self.ascent.stop()
         targets = kwargs.get("y", args[1] if len(args) > 1 else None)
         for cost in self.running_costs:
-            cost.check_targets(self._path.given(targets, None))
+            cost.check_targets(self._task_path.given(targets, None))
         history = super().fit(*args, **kwargs)
         self.ascent.stop()
         shape = getattr(self.network, "input_shape", None)

@@ -76,7 +76,7 @@ class MultiplierAscent(keras.layers.Layer):
         self.batches = self._scalar("batches", 0)
         self._averaged = self._scalar("averaged", 0)
         self._before = self._scalar("before", 0)
-        self._is_before = self._has_chosen = False
+        self.is_before = self._has_chosen = False
         self.counted = self._scalar("counted", 0)
         if self.is_automatic:
             self.seen = self._scalar("seen", 0.0, (1 + len(Seen._fields),))
@@ -118,7 +118,7 @@ class MultiplierAscent(keras.layers.Layer):
         self.batches.assign(batches)
         self._averaged.assign(int(averaged))
         self._before.assign(int(before))
-        self._is_before = before
+        self.is_before = before
         self.look_again()
 
     def stop(self) -> None:
@@ -240,7 +240,7 @@ class MultiplierAscent(keras.layers.Layer):
             What λ will be after the step, if `start` said so, else `now`.
         """
         # What is compiled once has to serve both; elsewhere it would be paid for.
-        if not (_COMPILES or self._is_before):
+        if not (_COMPILES or self.is_before):
             return now
         after = self.multiplier.value
         if task_loss is not None:

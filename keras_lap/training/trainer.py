@@ -166,7 +166,7 @@ class Trainer(FedLikeNetwork):
             return self.network(inputs, training=training)
         with recording.on(self._covers):
             trajectory = self._record(inputs, training=training)
-        path = self._path.seen(trajectory, inputs)
+        path = self._task_path.seen(trajectory, inputs)
         before = step.every[0] if step is not None and step.every else None
         one = look(self._terms, path, batch_size(inputs), before)
         if step is not None:

@@ -56,7 +56,7 @@ class Voice(keras.callbacks.Callback):
         self._before = 0.0  # λ as the epoch began
         self._start: float | None = None  # λ_0 of this training
         self._rises_at_once, self._tau = False, 0.0
-        self._has_complained = False
+        self._has_complained = self._chooses = False
         self._interactive = keras.config.is_interactive_logging_enabled()
 
     def _say(self, text: str) -> None:
@@ -77,10 +77,10 @@ class Voice(keras.callbacks.Callback):
         # The schedule is set by a callback before this one.
         batches, self._tau = int(read(ascent.batches)), float(read(ascent._tau))
         # What the objective holds is λ before the update, unless the schedule says not.
-        self._rises_at_once = batches == 1 and not getattr(ascent, "_is_before", False)
+        self._rises_at_once = batches == 1 and not ascent.is_before
         if not self._before > 0:
-            how = f"initial_multiplier={ascent.initial_multiplier!r}"
-            return f"λ is chosen by the first batch ({how})"
+            self._chooses = True
+            return f"λ is chosen by the first batch, {ascent.initial_multiplier!r}"
         begins = "goes on" if int(read(ascent.counted)) > 0 else "starts"
         stays = "" if batches else " and stays, without a MultiplierUpdate"
         return f"λ {begins} at {multiplier(self._before)}{stays}"
@@ -135,6 +135,10 @@ class Voice(keras.callbacks.Callback):
         # By λ as the epoch began: as λ rises, the energy has weighed no more than that.
         at = self._before if self._before > 0 else self._start or math.nan
         self._before = float(logs.get("multiplier", math.nan))
+        # Not earlier: after a batch, the device may be at work on the next.
+        if self._chooses and not is_off(at):
+            self._say(self._ascent.decision)
+        self._chooses = False
         part = share(logs["transport_cost"] / at, logs["loss"])
         if self._has_complained or not part < IDLE:
             return
@@ -148,16 +152,16 @@ class Voice(keras.callbacks.Callback):
         wanted = of_share(logs["transport_cost"], logs.get(TASK_LOSS, math.nan))
         number = f"initial_multiplier={short(wanted)}" if wanted > 0 else "another λ"
         if is_off(at):
-            why = getattr(ascent, "decision", None) or "the start was frugal"
             return (
-                f"the energy is off ({why}), and this is plain training. Pass a number "
-                f"to train by it: {number} makes it 30 % of the objective now"
+                f"{ascent.decision}. This is plain training; to train by it pass "
+                f"initial_multiplier=keras_lap.Share(0.3), or a number: {number} makes "
+                "it 30 % of the objective now"
             )
         return (
             f"C/λ was under {percent(IDLE)} of the objective for all of epoch {epoch}, "
             f"and does next to nothing. Start from a smaller λ ({number} makes it 30 % "
-            "now), raise it less by a smaller tau of MultiplierUpdate, or bound it by "
-            "max_multiplier"
+            "now, Share(0.3) at the start), raise it less by a smaller tau of "
+            "MultiplierUpdate, or bound it by max_multiplier"
         )
 
     def on_train_end(self, logs: dict | None = None) -> None:
