@@ -46,10 +46,16 @@ class StandIn(keras_lap.LeastActionModel):
         StandIn.made += 1
 
     def get_metrics_result(self):
-        logs = super().get_metrics_result()
-        if self.looks_plain:
-            logs = {name: logs[name] for name in logs if name not in OWN_LOGS}
-        return logs
+        return self.shown(super().get_metrics_result())
+
+    def evaluate(self, *args, **kwargs):
+        result = super().evaluate(*args, **kwargs)
+        return self.shown(result) if isinstance(result, dict) else result
+
+    def shown(self, logs):
+        if not self.looks_plain:
+            return logs
+        return {name: logs[name] for name in logs if name not in OWN_LOGS}
 
     def get_weights(self):
         return (self.network if self.looks_plain else super()).get_weights()
