@@ -55,7 +55,7 @@ def test_dense_units_are_averaged(pieces):
     np.testing.assert_allclose(got, want, atol=2e-6)
 
 
-@pytest.mark.parametrize("equivariant", [False, True])
+@pytest.mark.parametrize("equivariant", [pytest.param(False, marks=one_backend), True])
 def test_the_regulariser_is_the_mean_over_units(equivariant):
     how = {"group": cyclic(2), "equivariant": equivariant, "regularization": 0.3}
     layer = MeanFieldEnsemble(5, 2, **how)
@@ -122,6 +122,7 @@ def test_it_may_be_built_while_a_step_is_compiled():
     assert layer.parameter_action is not None
 
 
+@one_backend
 def test_two_actions_on_one_unit_fix_different_units():
     """v tanh(w x + b) under x → −x, y → −y: §12 of the theory's traps."""
     turn = [np.eye(2), np.diag([-1.0, 1.0])]  # of (x, 1)
@@ -154,7 +155,7 @@ def test_saved_and_loaded(tmp_path):
     assert again.layers[0].get_config() == layer.get_config()
 
 
-@pytest.mark.parametrize("unit", ["matrix", "dense"])
+@pytest.mark.parametrize("unit", [pytest.param("matrix", marks=one_backend), "dense"])
 def test_half_precision_is_near_single(unit):
     single = MeanFieldEnsemble(3000, 2, unit=unit, seed=3, initial_std=1.0)
     half = MeanFieldEnsemble(
