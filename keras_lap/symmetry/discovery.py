@@ -128,6 +128,14 @@ def discover_invariant_subspace(
         )
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise ValueError("x and y must be finite. Received: NaN or infinite numbers.")
+    d = layer.particles.shape[-1] - (layer.unit == "dense") * layer.output_dim
+    if x.shape[1:] != (d,):
+        raise ValueError(f"x must have shape (samples, {d}). Received: {x.shape}.")
+    if loss is None and y.size != len(y) * layer.output_dim:
+        raise ValueError(
+            f"y must have shape (samples, {layer.output_dim}), as the default loss "
+            f"compares it with outputs. Received: {y.shape}."
+        )
     train = _Free(layer, x, y, loss, learning_rate, steps)
     generator = np.random.default_rng(seed)
     basis = np.zeros((train.size, 0))

@@ -137,6 +137,8 @@ def test_its_training_is_gradient_descent_on_drawn_batches(unit):
         ({"y": np.zeros((2, 2))}, "x and y must be as many.*Received: 3 and 2"),
         ({"x": np.zeros((0, 2)), "y": np.zeros((0, 2))}, "at least one"),
         ({"x": np.full((3, 2), np.nan)}, "x and y must be finite"),
+        ({"x": np.zeros((3, 1))}, r"x must have shape \(samples, 2\)"),
+        ({"y": np.zeros((3, 1))}, r"y must have shape \(samples, 2\)"),
         ({"layer": MeanFieldEnsemble(3, 2)}, "that is built"),
     ],
 )
