@@ -141,8 +141,9 @@ def plot_clouds(clouds: dict[str, Any], action: Linear, ax: Any = None) -> Any:
         TypeError: If the action is not linear.
         ImportError: If matplotlib is not installed.
     """
-    if not clouds:
-        raise refusal("clouds", "hold at least one cloud", clouds)
+    if not isinstance(clouds, dict) or not clouds:
+        raise refusal("clouds", "be a dictionary of at least one cloud", clouds)
+    clouds = {name: _points(name, cloud) for name, cloud in clouds.items()}
     if ax is None:
         figure = drawing.matplotlib().Figure(figsize=(5, 5), layout="constrained")
         ax = figure.add_subplot(projection="3d")
@@ -153,7 +154,7 @@ def plot_clouds(clouds: dict[str, Any], action: Linear, ax: Any = None) -> Any:
         seen = np.zeros((len(inside[name]), 2))
         two = inside[name] @ directions[:2].T
         seen[:, : two.shape[1]] = two
-        rest = np.linalg.norm(_points(name, cloud) - project(cloud, action), axis=1)
+        rest = np.linalg.norm(cloud - project(cloud, action), axis=1)
         shape = {"marker": drawing.marker(number), "color": drawing.color(number)}
         ax.scatter(
             *seen.T, rest, s=14, depthshade=False, label=drawing.label(name), **shape

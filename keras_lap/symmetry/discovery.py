@@ -79,7 +79,7 @@ def discover_invariant_subspace(
 
     Args:
         layer: A `MeanFieldEnsemble`, built: how many units of which kind. Its group, if
-            any, is not used, and its weights stay as they are.
+            any, is not used, its regularisation is, and it stays as it is.
         x: Samples, `(samples, d)`.
         y: Targets, `(samples, output_dim)`.
         loss: A loss of Keras, or a function of targets and outputs. Defaults to None,
@@ -100,7 +100,7 @@ def discover_invariant_subspace(
 
     Raises:
         ValueError: If an argument is outside the values above, or x and y are not as
-            many; if a training does not stay finite.
+            many or not finite; if a training does not stay finite.
 
     Examples:
         >>> layer = keras_lap.symmetry.MeanFieldEnsemble(50, 2)
@@ -122,8 +122,20 @@ def discover_invariant_subspace(
     finite_number("floor", floor, ">= 0", "The default is 1e-3.")
     finite_number("significance", significance, ">= 0", "The default is 3.")
     x, y = (np.asarray(ops.convert_to_numpy(each)) for each in (x, y))
-    if len(x) != len(y):
-        raise ValueError(f"x and y must be as many. Received: {len(x)} and {len(y)}.")
+    if len(x) != len(y) or not len(x):
+        raise ValueError(
+            f"x and y must be as many, at least one. Received: {len(x)} and {len(y)}."
+        )
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise ValueError("x and y must be finite. Received: NaN or infinite numbers.")
+    d = layer.particles.shape[-1] - (layer.unit == "dense") * layer.output_dim
+    if x.shape[1:] != (d,):
+        raise ValueError(f"x must have shape (samples, {d}). Received: {x.shape}.")
+    if loss is None and y.size != len(y) * layer.output_dim:
+        raise ValueError(
+            f"y must have shape (samples, {layer.output_dim}), as the default loss "
+            f"compares it with outputs. Received: {y.shape}."
+        )
     train = _Free(layer, x, y, loss, learning_rate, steps)
     generator = np.random.default_rng(seed)
     basis = np.zeros((train.size, 0))
@@ -168,7 +180,7 @@ class _Free:
         config = layer.get_config()
         for name in ("group", "parameters", "name"):
             config[name] = None
-        config["equivariant"] = False
+        config |= {"equivariant": False, "trainable": True}
         self.layer = MeanFieldEnsemble.from_config(config)
         self.x, self.y, self.steps = x, y, steps
         self.model = keras.Sequential([keras.Input(x.shape[1:]), self.layer])

@@ -206,7 +206,13 @@ class MeanFieldEnsemble(keras.layers.Layer):
         return ops.reshape(flat, units.shape)
 
     def cloud(self) -> np.ndarray:
-        """The parameters of the units, `(units, D)`, projected where they are."""
+        """The parameters of the units, `(units, D)`, projected where they are.
+
+        Raises:
+            ValueError: If the layer is not built.
+        """
+        if not self.built:
+            raise refusal("layer", "be built", self, "Call it on data first.")
         flat = np.reshape(ops.convert_to_numpy(self.particles), (self.units, -1))
         return flat if self._projector is None else flat @ self._projector
 
@@ -251,7 +257,7 @@ def check_joint_equivariance(layer: MeanFieldEnsemble, x: Any) -> float:
     Raises:
         ValueError: If the layer has no group or is not built.
     """
-    if layer.parameter_action is None:
+    if getattr(layer, "parameter_action", None) is None:
         advice = "Pass group= and call it on data first."
         raise refusal("layer", "be built and have a group", layer, advice)
     return _violation(layer, x, layer.parameter_action)

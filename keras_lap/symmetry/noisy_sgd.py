@@ -55,10 +55,7 @@ class NoisySGD(keras.optimizers.SGD):
     ):
         super().__init__(learning_rate, **kwargs)
         self.temperature = finite_number("temperature", temperature, ">= 0", _ADVICE)
-        self.projector = None if projector is None else np.asarray(projector, float)
-        shape = (0, 0) if self.projector is None else self.projector.shape
-        if len(shape) != 2 or shape[0] != shape[1]:
-            raise refusal("projector", "be a square matrix", projector)
+        self.projector = None if projector is None else _square(projector)
         self.seed = seed
         self._random = keras.random.SeedGenerator(seed)
         # A SeedGenerator of its own is not among an optimizer's variables: a compiled
@@ -98,9 +95,9 @@ class NoisySGD(keras.optimizers.SGD):
             matrix = ops.convert_to_tensor(self.projector.T, dtype)
             noise = ops.reshape(ops.reshape(noise, (shape[0], -1)) @ matrix, shape)
         units = shape[0] if shape else 1
-        scale = ops.sqrt(
-            ops.cast(learning_rate, dtype) * (2 * self.temperature / units)
-        )
+        # Two roots: 2β/N itself is less than half precision can tell from 0.
+        rate = ops.sqrt(ops.cast(learning_rate, dtype))
+        scale = rate * math.sqrt(2 * self.temperature / units)
         self.assign_add(variable, scale * noise)
 
     def get_config(self) -> dict[str, Any]:
@@ -108,3 +105,15 @@ class NoisySGD(keras.optimizers.SGD):
         matrix = None if self.projector is None else self.projector.tolist()
         own = {"temperature": self.temperature, "projector": matrix, "seed": self.seed}
         return {**super().get_config(), **own}
+
+
+def _square(projector: Any) -> np.ndarray:
+    """A square matrix of finite numbers, in float64."""
+    try:
+        matrix = np.asarray(projector, float)
+    except (TypeError, ValueError):  # of no numbers, such as an action
+        matrix = np.zeros(0)
+    if matrix.ndim == 2 and len(set(matrix.shape)) == 1 and np.isfinite(matrix).all():
+        return matrix
+    advice = "Pass projector(action) of keras_lap.symmetry."
+    raise refusal("projector", "be a square matrix", projector, advice)

@@ -31,7 +31,7 @@ NOTE = (
     "group, *equivariant* with projected units. Numbers are squared relative "
     "distances: medians [least, greatest] over the seeds, since their law has a heavy "
     "tail.\n\n![Distances to the fixed units and between schemes against the number "
-    "of units, and clouds of 5, 100 and 1000 units beside the plane of fixed "
+    "of units, and clouds of units beside the plane of fixed "
     "ones.](symmetry-mean-field.svg)"
 )
 _LABELS = ("part", "teacher", "units", "batch", "seed")

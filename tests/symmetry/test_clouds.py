@@ -123,3 +123,7 @@ def test_mistakes_are_told():
         rmd_to_fixed(np.zeros((5, 4)), Trivial(cyclic(2)))
     with pytest.raises(ValueError, match="at least one cloud"):
         plot_clouds({}, action)
+    with pytest.raises(ValueError, match="must be a dictionary"):
+        plot_clouds([np.ones((5, 4))], action)
+    with pytest.raises(ValueError, match="mine must be finite points"):
+        plot_clouds({"mine": np.full((5, 4), np.nan)}, action)

@@ -97,12 +97,13 @@ def test_a_drift_within_its_error_does_not_count(significance, counts, monkeypat
     assert trained.batches[:2] == [500, 2000]
 
 
-@pytest.mark.parametrize("unit", ["matrix", "dense"])
+@pytest.mark.parametrize("unit", ["matrix", pytest.param("dense", marks=one_backend)])
 def test_its_training_is_gradient_descent_on_drawn_batches(unit):
     # That whole problems are solved takes minutes: studies.symmetry.mean_field.
     layer = MeanFieldEnsemble(4, 2, group=cyclic(2), unit=unit, equivariant=True)
     x, y = np.random.default_rng(0).normal(size=(2, 30, 2))
     layer(x.astype("float32"))
+    layer.trainable = False  # its own units stay; those that are trained do not
     before = layer.cloud()
     train = discovery._Free(layer, x, y, None, 2.0, 3)
 
@@ -133,7 +134,11 @@ def test_its_training_is_gradient_descent_on_drawn_batches(unit):
         ({"initial_std": 0}, "initial_std must be"),
         ({"floor": -1}, "floor must be"),
         ({"significance": np.inf}, "significance must be"),
-        ({"y": np.zeros((2, 2))}, "x and y must be as many. Received: 3 and 2"),
+        ({"y": np.zeros((2, 2))}, "x and y must be as many.*Received: 3 and 2"),
+        ({"x": np.zeros((0, 2)), "y": np.zeros((0, 2))}, "at least one"),
+        ({"x": np.full((3, 2), np.nan)}, "x and y must be finite"),
+        ({"x": np.zeros((3, 1))}, r"x must have shape \(samples, 2\)"),
+        ({"y": np.zeros((3, 1))}, r"y must have shape \(samples, 2\)"),
         ({"layer": MeanFieldEnsemble(3, 2)}, "that is built"),
     ],
 )

@@ -14,6 +14,9 @@ from keras_lap.symmetry import (
     projector,
 )
 
+one_backend = pytest.mark.skipif(
+    keras.backend.backend() != "torch", reason="says the same on every backend"
+)
 UNITS, STEPS, RATE, TEMPERATURE = 2000, 50, 3.0, 0.4
 X = np.zeros((STEPS, 2), "float32")
 
@@ -23,54 +26,56 @@ def nothing(y_true, y_pred):
     return 0 * keras.ops.sum(y_pred, axis=-1)
 
 
-def model_with(optimizer, units=UNITS, **how):
-    layer = MeanFieldEnsemble(units, 2, initial_std=0.0, **how)
-    model = keras.Sequential([keras.Input((2,)), layer])
+def model_with(optimizer, units=UNITS, layers=1, **how):
+    clouds = [
+        MeanFieldEnsemble(units, 2, initial_std=0.0, **how) for _ in range(layers)
+    ]
+    model = keras.Sequential([keras.Input((2,)), *clouds])
     model.compile(optimizer, loss=nothing)
-    return model, layer
+    return model, *clouds
 
 
-@pytest.mark.parametrize("projected", [False, True])
+def noise_of(optimizer, steps=1, dtype="float32"):
+    """What single steps without a gradient, not compiled, add to 2000 units."""
+    variable = keras.Variable(np.zeros((UNITS, 4)), dtype=dtype)
+    path = [np.zeros((UNITS, 4))]
+    for _ in range(steps):
+        optimizer.apply([keras.ops.zeros((UNITS, 4), dtype)], [variable])
+        path.append(keras.ops.convert_to_numpy(variable).astype(float))
+    return np.diff(path, axis=0)
+
+
+def assert_unlike(a, b):
+    # Six standard deviations of a correlation of 8000 pairs.
+    assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 6 / np.sqrt(8000)
+
+
+@pytest.mark.parametrize("projected", [False, pytest.param(True, marks=one_backend)])
 def test_the_variance_grows_by_the_step(projected):
     matrix = projector(conjugation(cyclic(2))) if projected else None
     optimizer = NoisySGD(RATE, TEMPERATURE, matrix, seed=1)
-    model, layer = model_with(optimizer)
+    model, *layers = model_with(optimizer, layers=1 if projected else 2)
     model.fit(X, X, batch_size=1, verbose=0)
-    cloud = layer.cloud()
+    clouds = [layer.cloud() for layer in layers]
     dimension = 2 if projected else 4
     want = STEPS * 2 * TEMPERATURE * RATE / UNITS * dimension
-    # Of 4000 or 8000 squares, whose mean is off by 2 % or less; six times that. Noise
-    # drawn once would give 50 times as much.
-    assert np.mean(np.sum(cloud**2, axis=1)) == pytest.approx(want, rel=0.13)
-    assert abs(cloud.mean()) < 6 * np.sqrt(want / dimension / cloud.size)
-    swapped = cloud.reshape(-1, 2, 2)[:, ::-1, ::-1].reshape(-1, 4)
-    away = np.abs(cloud - swapped).max()
-    assert away < 1e-6 if projected else away > 0.01
+    for cloud in clouds:
+        # Of 4000 or 8000 squares, whose mean is off by 2 % or less; six times that.
+        # Noise drawn once would give 50 times as much.
+        assert np.mean(np.sum(cloud**2, axis=1)) == pytest.approx(want, rel=0.13)
+        assert abs(cloud.mean()) < 6 * np.sqrt(want / dimension / cloud.size)
+        swapped = cloud.reshape(-1, 2, 2)[:, ::-1, ::-1].reshape(-1, 4)
+        away = np.abs(cloud - swapped).max()
+        assert away < 1e-6 if projected else away > 0.01
+    if not projected:  # variables of one shape get noise of their own
+        assert_unlike(*clouds)
 
 
 def test_steps_are_independent_and_a_seed_repeats_them():
-    runs = []
-    for seed in (1, 1, 2):
-        model, layer = model_with(NoisySGD(RATE, TEMPERATURE, seed=seed))
-        path = [layer.cloud()]
-        for _ in range(2):
-            model.fit(X[:1], X[:1], verbose=0)
-            path.append(layer.cloud())
-        runs.append(np.diff(path, axis=0).reshape(2, -1))
-    (first, second), again, (other, _) = runs
-    np.testing.assert_array_equal(again, runs[0])
-    for a, b in ((first, second), (first, other)):
-        # Six standard deviations of a correlation of 8000 pairs.
-        assert abs(np.corrcoef(a, b)[0, 1]) < 6 / np.sqrt(8000)
-
-
-def test_variables_of_one_shape_get_noise_of_their_own():
-    layers = [MeanFieldEnsemble(500, 2, initial_std=0.0) for _ in range(2)]
-    model = keras.Sequential([keras.Input((2,)), *layers])
-    model.compile(NoisySGD(RATE, TEMPERATURE, seed=1), loss=nothing)
-    model.fit(X[:1], X[:1], verbose=0)
-    clouds = [layer.cloud().ravel() for layer in layers]
-    assert abs(np.corrcoef(*clouds)[0, 1]) < 6 / np.sqrt(2000)
+    runs = [noise_of(NoisySGD(RATE, TEMPERATURE, seed=s), 2) for s in (1, 1, 2)]
+    np.testing.assert_array_equal(runs[1], runs[0])
+    assert_unlike(*runs[0])
+    assert_unlike(runs[0], runs[2])
 
 
 def test_what_was_saved_goes_on_with_the_same_noise(tmp_path):
@@ -91,21 +96,16 @@ def test_a_schedule_of_the_rate_is_that_of_the_noise():
     schedule = keras.optimizers.schedules.PiecewiseConstantDecay(
         [1], [RATE, RATE / 100]
     )
-    model, layer = model_with(NoisySGD(schedule, TEMPERATURE, seed=1))
-    spreads, before = [], layer.cloud()
-    for _ in range(4):
-        model.fit(X[:1], X[:1], verbose=0)
-        spreads.append(np.std(layer.cloud() - before))
-        before = layer.cloud()
+    steps = noise_of(NoisySGD(schedule, TEMPERATURE, seed=1), 4)
     # 8000 numbers: a standard deviation is off by less than 1 %.
-    assert spreads[-1] / spreads[0] == pytest.approx(0.1, rel=0.06)
+    assert np.std(steps[-1]) / np.std(steps[0]) == pytest.approx(0.1, rel=0.06)
 
 
-def test_without_temperature_it_is_plain_descent_also_in_half_precision(policy):
+def test_without_temperature_it_is_plain_descent_in_mixed_precision():
+    # In single precision: test_mean_field_exact.
     found = []
     for make in (keras.optimizers.SGD, NoisySGD):
-        keras.utils.set_random_seed(0)
-        layer = MeanFieldEnsemble(20, 2)
+        layer = MeanFieldEnsemble(20, 2, seed=0, dtype="mixed_float16")
         model = keras.Sequential([keras.Input((2,)), layer])
         model.compile(make(0.5), loss="mse")
         model.fit(X[:4] + 1, X[:4], batch_size=2, verbose=0, shuffle=False)
@@ -113,19 +113,29 @@ def test_without_temperature_it_is_plain_descent_also_in_half_precision(policy):
     np.testing.assert_array_equal(*found)
 
 
-def test_noise_in_half_precision_is_of_the_same_size(policy):
-    model, layer = model_with(NoisySGD(RATE, TEMPERATURE, seed=1))
+def test_noise_in_mixed_precision_is_of_the_same_size():
+    optimizer = NoisySGD(RATE, TEMPERATURE, seed=1)
+    model, layer = model_with(optimizer, dtype="mixed_float16")
     model.fit(X[:5], X[:5], batch_size=1, verbose=0)
     want = 5 * 2 * TEMPERATURE * RATE / UNITS * 4
     assert np.mean(np.sum(layer.cloud() ** 2, axis=1)) == pytest.approx(want, rel=0.13)
 
 
-@pytest.mark.skipif(keras.backend.backend() != "torch", reason="NumPy alone")
+def test_noise_in_half_precision_is_of_the_same_size():
+    cold = 1e-5  # 2β/N = 1e-8 is 0 in half precision, its root is not
+    step = noise_of(NoisySGD(RATE, cold, seed=1), dtype="float16")
+    want = np.sqrt(2 * cold * RATE / UNITS)
+    assert np.std(step) == pytest.approx(want, rel=0.06)
+
+
+@one_backend
 def test_mistakes_are_told():
     with pytest.raises(ValueError, match="temperature must be a finite number >= 0"):
         NoisySGD(1.0, temperature=-1)
-    with pytest.raises(ValueError, match="projector must be a square matrix"):
-        NoisySGD(1.0, projector=np.ones((2, 3)))
+    wrong = [np.ones((2, 3)), np.full((2, 2), np.nan), conjugation(cyclic(2))]
+    for each in wrong:
+        with pytest.raises(ValueError, match="projector must be a square matrix"):
+            NoisySGD(1.0, projector=each)
     layer = keras.layers.Dense(3)
     layer.build((None, 2))
     with pytest.raises(ValueError, match="units of 4 parameters"):
