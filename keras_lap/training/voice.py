@@ -56,7 +56,7 @@ class Voice(keras.callbacks.Callback):
         self._before = 0.0  # λ as the epoch began
         self._start: float | None = None  # λ_0 of this training
         self._every, self._tau, self._is_before = 0, 0.0, False  # as λ rises
-        self._has_complained = self._chooses = False
+        self._has_complained = self._chooses = self._is_late = False
         self._interactive = keras.config.is_interactive_logging_enabled()
 
     def _say(self, text: str) -> None:
@@ -94,6 +94,7 @@ class Voice(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """After the first batch, says what share of the objective the terms are."""
         # Where Keras calls beside the next step, a later batch may come before.
+        self._is_late |= batch >= self._together
         if self._first is not None or not logs or batch >= self._together:
             return
         self._first, count = self._numbers(logs), batch + 1
@@ -102,6 +103,8 @@ class Voice(keras.callbacks.Callback):
         after = self._is_before and count == 1
         at = self._first.get("multiplier", math.nan) if after else self._start
         shares = self._shares(self._first, at)
+        if shares and self._is_late and self._interactive:
+            print(flush=True)  # a bar may have begun
         if shares:
             which = "first batch" if count == 1 else f"first {count} batches"
             self._say(f"{which}: {shares}")
