@@ -190,7 +190,7 @@ def test_steps_that_run_together_are_said_together(every, digits, capsys):
 
 
 def test_a_first_batch_that_cannot_choose_leaves_it_to_the_next(digits, capsys):
-    """Its NaN is not in the epoch's means if its samples weigh nothing: 0 of 0."""
+    """Its samples weigh nothing, so that there is no objective to take a part of."""
     x, y = digits
     weights = np.where(np.arange(len(x)) < 8, 0.0, 1.0)
     model = LeastActionModel(
