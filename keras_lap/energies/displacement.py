@@ -122,8 +122,11 @@ class DisplacementEnergy(Energy):
             weights: As in `Energy`.
             kept: For each displacement ``(x_k, x_{k+1})``, of which the gradient then
                 takes the difference, so that the displacement need not be kept for it;
-                or None. Read where all positions weigh 1, in float32 and float64.
+                or None. Read for p of 2 or more where all positions weigh 1, in float32
+                and float64.
         """
+        # Below, what rounding leaves of two branches that cancel has a steep slope.
+        kept = kept if self.p >= 2 else None
         all_count = weights is None or all(each is None for each in weights)
         if not all_count or not _small_and_alike(displacements):
             own = type(self).__call__ is not DisplacementEnergy.__call__

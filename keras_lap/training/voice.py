@@ -55,8 +55,8 @@ class Voice(keras.callbacks.Callback):
         self._last: Mapping[str, Any] | None = None
         self._before = 0.0  # λ as the epoch began
         self._start: float | None = None  # λ_0 of this training
-        self._rises_at_once, self._tau = False, 0.0
-        self._has_complained = self._chooses = False
+        self._every, self._tau, self._is_before = 0, 0.0, False  # as λ rises
+        self._has_complained = self._chooses = self._is_late = False
         self._interactive = keras.config.is_interactive_logging_enabled()
 
     def _say(self, text: str) -> None:
@@ -75,15 +75,15 @@ class Voice(keras.callbacks.Callback):
 
     def _beginning(self, ascent: MultiplierAscent) -> str:
         # The schedule is set by a callback before this one.
-        batches, self._tau = int(read(ascent.batches)), float(read(ascent._tau))
-        # What the objective holds is λ before the update, unless the schedule says not.
-        self._rises_at_once = batches == 1 and not ascent.is_before
+        self._every, self._tau = int(read(ascent.batches)), float(read(ascent._tau))
+        self._is_before = ascent.is_before
         if not self._before > 0:
             self._chooses = True
             return f"λ is chosen by the first batch, {ascent.initial_multiplier!r}"
         begins = "goes on" if int(read(ascent.counted)) > 0 else "starts"
-        stays = "" if batches else " and stays, without a MultiplierUpdate"
-        return f"λ {begins} at {multiplier(self._before)}{stays}"
+        stays = "" if self._every else " and stays, without a MultiplierUpdate"
+        at = "off" if is_off(self._before) else f"at {short(self._before)}"
+        return f"λ {begins} {at}{stays}"
 
     def _numbers(self, logs: Mapping[str, Any]) -> dict[str, float]:
         """What of the logs is ours; a user's metric may be anything."""
@@ -94,29 +94,41 @@ class Voice(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """After the first batch, says what share of the objective the terms are."""
         # Where Keras calls beside the next step, a later batch may come before.
+        self._is_late |= batch >= self._together
         if self._first is not None or not logs or batch >= self._together:
             return
-        self._first = self._numbers(logs)
-        shares = self._shares(self._first, self._first_multiplier(self._first))
+        self._first, count = self._numbers(logs), batch + 1
+        self._start = self._first_multiplier(self._first, count)
+        # The objective holds λ before its update, unless the schedule says not.
+        after = self._is_before and count == 1
+        at = self._first.get("multiplier", math.nan) if after else self._start
+        shares = self._shares(self._first, at)
+        if shares and self._is_late and self._interactive:
+            print(flush=True)  # a bar may have begun
         if shares:
-            self._say(f"first batch: {shares}")
+            which = "first batch" if count == 1 else f"first {count} batches"
+            self._say(f"{which}: {shares}")
 
-    def _first_multiplier(self, logs: Mapping[str, float]) -> float:
-        """λ_0, which the logs hold as it is after the step."""
+    def _first_multiplier(self, logs: Mapping[str, float], count: int) -> float:
+        """λ_0, which the logs hold as it is after so many steps."""
         if self._before > 0 or self._ascent is None:
             return self._before
         after = logs.get("multiplier", math.nan)
-        if is_off(after) or not self._rises_at_once:
+        bound = self._ascent.max_multiplier
+        if is_off(after) or (bound is not None and after >= 0.99 * bound):
             return after
-        chosen = after - self._tau * logs.get(TASK_LOSS, math.nan)
-        return chosen if chosen > 0 else after
+        rises = count // self._every if self._every else 0
+        if rises not in (0, count):  # by losses that the logs do not hold
+            return math.nan
+        chosen = after - rises * self._tau * logs.get(TASK_LOSS, math.nan)
+        return chosen if chosen > 0 else math.nan
 
     def _shares(self, logs: Mapping[str, float], at: float) -> str:
         """The parts of an objective in words; empty if they cannot be told."""
         loss, parts = logs.get("loss", math.nan), []
         if "transport_cost" in logs:
-            cost, self._start = logs["transport_cost"], at
-            said = f"transport cost C = {short(cost)}, λ {_at(at)}"
+            cost = logs["transport_cost"]
+            said = f"transport cost C = {short(cost)}, λ {self._at(at, loss)}"
             part = percent(share(cost / at, loss))
             parts.append(said if is_off(at) else f"{said}; C/λ is {part}")
         for each in self._costs:
@@ -125,6 +137,11 @@ class Voice(keras.callbacks.Callback):
                 parts.append(f"{each.name} is {part}")
         return f"{', '.join(parts)} of the objective, {short(loss)}" if parts else ""
 
+    def _at(self, at: float, loss: float) -> str:
+        if is_off(at) and self._chooses and not math.isfinite(loss):
+            return "is not chosen yet"
+        return "is off" if is_off(at) else f"= {short(at)}"
+
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Says once if the energy did nothing for an epoch, and what to change."""
         if not logs or "loss" not in logs:
@@ -132,6 +149,8 @@ class Voice(keras.callbacks.Callback):
         self._last = self._numbers(logs)
         if self._ascent is None or "transport_cost" not in logs:
             return
+        if self._chooses:  # by a later batch, if the numbers of the first were no use
+            self._start = self._ascent.initial or self._start
         # By λ as the epoch began: as λ rises, the energy has weighed no more than that.
         at = self._before if self._before > 0 else self._start or math.nan
         self._before = float(logs.get("multiplier", math.nan))
@@ -274,10 +293,6 @@ def percent(part: float) -> str:
 def multiplier(value: float) -> str:
     """λ for a reader."""
     return "off" if is_off(value) else short(value)
-
-
-def _at(value: float) -> str:
-    return "is off" if is_off(value) else f"= {short(value)}"
 
 
 def of_share(cost: float, task_loss: float, part: float = 0.3) -> float:

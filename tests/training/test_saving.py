@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import stat
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -170,24 +168,21 @@ def test_what_keras_refuses_it_still_refuses(tmp_path, name):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.skipif(BACKEND != "torch", reason="a process of its own, once is enough")
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no such signal")
-def test_a_kill_loses_nothing(tmp_path):
+@pytest.mark.skipif(BACKEND != "torch", reason="once is enough, and it forks")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no such call")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("name", ["model.keras", "model.weights.h5"])
+def test_a_kill_loses_nothing(tmp_path, happens, name):
     """In a process that ends in the middle of its second save."""
-    paths = [tmp_path / name for name in ("model.keras", "model.weights.h5")]
-    for path in paths:
-        WAYS[path.name](build(), path)
-        before = path.read_bytes()
-        code = (
-            "import sys\n"
-            "from training import test_saving as t\n"
-            "t.Fails.happens = staticmethod(t.killed)\n"
-            "t.WAYS[sys.argv[1]](t.build(2), sys.argv[2])\n"
-        )
-        ended = subprocess.run(
-            [sys.executable, "-c", code, path.name, path],
-            cwd=os.path.dirname(os.path.dirname(__file__)),
-            check=False,
-        )
-        assert ended.returncode == -signal.SIGKILL
-        assert path.read_bytes() == before
+    path, newer = tmp_path / name, build(2)
+    WAYS[name](build(), path)
+    before = path.read_bytes()
+    happens(killed)
+    child = os.fork()
+    if child == 0:
+        try:
+            WAYS[name](newer, path)
+        finally:
+            os._exit(1)  # not that of the tests
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+    assert path.read_bytes() == before

@@ -141,6 +141,75 @@ def test_what_the_first_batch_chose_is_said(waste, every, digits, capsys):
     assert number(r"λ = ([\d.e+-]+);", said[1]) == pytest.approx(chosen, rel=2e-3)
 
 
+@pytest.mark.parametrize("start", [2.0, keras_lap.Share(0.3)], ids=str)
+def test_a_multiplier_raised_before_the_step_is_that_of_the_share(
+    start, digits, capsys
+):
+    model = LeastActionModel(build_dense_network(), initial_multiplier=start)
+    batch = [part[:8] for part in digits]
+    update = MultiplierUpdate(before_step=True)
+    history = compiled(model).fit(*batch, verbose=2, callbacks=[update], **FIT).history
+    logs = {name: values[0] for name, values in history.items()}
+    said = ours(capsys)
+    energy = logs["loss"] - logs["task_loss"]  # the network has no losses of its own
+    part = 100 * energy / logs["loss"]
+    assert number(r"is ([\d.]+) %", said[1]) == pytest.approx(part, rel=0.06)
+    assert number(r"λ = ([\d.]+);", said[1]) == pytest.approx(
+        logs["multiplier"], rel=1e-3
+    )
+    begun = number(r"λ ([\d.e-]+) →", said[-1])
+    assert begun == pytest.approx(model.ascent.initial, rel=1e-3)
+
+
+def test_a_chosen_multiplier_at_its_bound_is_said(digits, capsys):
+    model = LeastActionModel(
+        build_dense_network(), initial_multiplier="auto", max_multiplier=0.5
+    )
+    compiled(model).fit(*digits, verbose=2, callbacks=[MultiplierUpdate()], **FIT)
+    said = ours(capsys)
+    assert "λ = 0.5;" in said[1]
+    assert "λ 0.5 → 0.5," in said[-1]
+
+
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="Keras refuses it there")
+@pytest.mark.parametrize("every", [1, 3])
+def test_steps_that_run_together_are_said_together(every, digits, capsys):
+    model = LeastActionModel(
+        build_dense_network(), initial_multiplier=keras_lap.Share(0.3)
+    )
+    compiled(model, steps_per_execution=4)
+    model.fit(*digits, verbose=2, callbacks=[MultiplierUpdate(every=every)], **FIT)
+    said = ours(capsys)
+    assert "first 4 batches: " in said[1]
+    if every == 1:
+        chosen = number(r"λ = ([\d.e-]+);", said[1])
+        # A difference of what is raised four times.
+        assert chosen == pytest.approx(model.ascent.initial, rel=2e-3)
+    begun = number(r"λ ([\d.e-]+) →", said[-1])
+    assert begun == pytest.approx(model.ascent.initial, rel=1e-3)
+
+
+def test_a_first_batch_that_cannot_choose_leaves_it_to_the_next(digits, capsys):
+    """Its samples weigh nothing, so that there is no objective to take a part of."""
+    x, y = digits
+    weights = np.where(np.arange(len(x)) < 8, 0.0, 1.0)
+    model = LeastActionModel(
+        build_dense_network(), initial_multiplier=keras_lap.Share(0.3)
+    )
+    compiled(model).fit(x, y, sample_weight=weights, epochs=2, verbose=2, **FIT)
+    said = ours(capsys)
+    assert not any("plain training" in line for line in said)
+    assert any(model.ascent.decision in line for line in said)
+    begun = number(r"λ ([\d.e-]+) →", said[-1])
+    assert begun == pytest.approx(model.ascent.initial, rel=1e-3)
+
+
+def test_an_energy_that_is_off_by_hand_is_called_off(digits, capsys):
+    model = LeastActionModel(build_dense_network(), initial_multiplier=1e30)
+    compiled(model).fit(*digits, verbose=2, **FIT)
+    assert "λ starts off and stays" in ours(capsys)[0]
+
+
 def test_running_costs_speak_too(digits, capsys):
     cost = keras_lap.running_costs.ControlCost(0.5)
     model = LeastActionModel(build_dense_network(), energy=None, running_costs=[cost])
