@@ -24,6 +24,7 @@ README = FOLDER / "README.md"
 NAMES = (
     "step_overhead",
     "memory",
+    "digits",
     "compile_time",
     "by_hand",
     "rivals",
@@ -32,6 +33,7 @@ NAMES = (
     "devices",
     "path_cost",
     "cut_latency",
+    "counts",
 )
 _PLACE = r"(?<=<!-- {} -->\n).*?(?=<!-- end -->)"
 

@@ -16,9 +16,9 @@ def crop_and_flip(
     """Some images, each moved by up to an eighth of its size and perhaps mirrored.
 
     As the authors do it for CIFAR: four pixels of zeros all around (two of images of 16
-    pixels), a random window of the old size, and a horizontal flip of every other
-    image. What is drawn for an image depends on the seed, the epoch and its number, and
-    on nothing else.
+    pixels), a random window of the old size, and a horizontal flip with probability
+    one half. What is drawn for an image depends on the seed, the epoch and its number,
+    and on nothing else.
 
     Args:
         images: All training images, `(n, height, width, channels)`.

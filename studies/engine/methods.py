@@ -99,6 +99,8 @@ class Method(Described):
             parts.append(f"p = {_short(self.p)}")
         if self.before_step:
             parts.append("λ first")
+        if self.include_projections:
+            parts.append("with projections")
         return f"{self.kind}, {', '.join(parts)}"
 
 

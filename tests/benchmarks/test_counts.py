@@ -17,14 +17,14 @@ import keras_lap
 
 BACKEND = keras.backend.backend()
 # Networks this small have little work beside the scalars of λ and the logs, so that
-# bytes and flops are bounded by what was counted, and memory by the goal.
+# bytes and flops are bounded by what was counted, and memory by the goal. TensorFlow's
+# bytes are those of the graph before it is optimised: 1.340, of which a part is zeros
+# for the gradients of outputs that nothing depends on.
 BOUNDS = {
     "jax": {"flops": 1.01, "bytes": 1.03, "memory": 1.03},
+    "tensorflow": {"flops": 1.01, "bytes": 1.35, "memory": 1.03},
     "torch": {"flops": 1.0, "bytes": 1.16, "memory": 1.03},
 }
-
-
-pytestmark = pytest.mark.skipif(BACKEND not in BOUNDS, reason="not counted yet")
 
 
 @pytest.fixture(scope="module")
@@ -48,15 +48,17 @@ def priced(network):
 
 
 def build():
-    """Three blocks, normalised before, of 16 filters."""
+    """Three blocks, normalised before, of 16 filters; on JAX, drawing takes time."""
+    zeros = {"kernel_initializer": "zeros"}
+    conv = {"padding": "same", "use_bias": False, **zeros}
     x = inputs = keras.Input((20, 20, 3))
-    x = layers.Conv2D(16, 3, padding="same", use_bias=False)(x)
+    x = layers.Conv2D(16, 3, **conv)(x)
     for _ in range(3):
         y = layers.ReLU()(layers.BatchNormalization()(x))
-        y = layers.Conv2D(16, 3, padding="same", use_bias=False)(y)
+        y = layers.Conv2D(16, 3, **conv)(y)
         x = layers.Add()([x, y])
     x = layers.GlobalAveragePooling2D()(layers.BatchNormalization()(x))
-    return keras.Model(inputs, layers.Dense(10)(x))
+    return keras.Model(inputs, layers.Dense(10, **zeros)(x))
 
 
 @pytest.mark.parametrize("what", ["flops", "bytes", "memory"])
@@ -65,7 +67,7 @@ def test_a_step_takes_no_more_than_it_did(counted, what):
     assert 0 < ours[what] / plain[what] <= BOUNDS[BACKEND][what]
 
 
-@pytest.mark.skipif(BACKEND != "torch", reason="where storages can be told apart")
+@pytest.mark.skipif(BACKEND == "jax", reason="XLA accounts for its own buffers")
 def test_no_branch_is_kept(counted):
     """A branch has 16·20·20·16·4 bytes; what λ and the logs keep is a few."""
     plain, ours = counted

@@ -67,6 +67,17 @@ def test_what_the_tables_take():
                     assert method.include_projections == (name == "table3_cifar100")
 
 
+def test_methods_that_differ_are_told_apart():
+    """Their names are the labels of tables and figures."""
+    methods = [
+        least_action(5.0, before_step=first, include_projections=all_blocks)
+        for first in (False, True)
+        for all_blocks in (False, True)
+    ]
+    methods += [fixed_weight(5.0), fixed_weight(5.0, include_projections=True)]
+    assert len(set(map(str, methods))) == len(methods)
+
+
 def test_both_orders_and_shorter_schedules():
     first = presets("table1_mnist")["protocol"].settings[0]
     orders = [method.before_step for method in first.methods]
