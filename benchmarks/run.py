@@ -98,10 +98,10 @@ def filled(text: str, records: dict[str, dict[str, Any]]) -> str:
 
 def _told(record: dict[str, Any]) -> str:
     rounds = "; a quick run, no measurement" if record["quick"] else ""
-    return (
-        f"`python benchmarks/{record['benchmark']}.py`, {record['date']}, "
-        f"{record['minutes']:g} minutes{rounds}"
-    )
+    # Cases that were run one by one have no time of the whole.
+    took = record["minutes"]
+    took = "case by case" if took is None else f"{took:g} minutes"
+    return f"`python benchmarks/{record['benchmark']}.py`, {record['date']}, {took}{rounds}"
 
 
 def _machine(records: dict[str, dict[str, Any]]) -> str:
@@ -115,7 +115,7 @@ def _machine(records: dict[str, dict[str, Any]]) -> str:
         )
         if line not in lines:
             lines.append(line)
-    total = sum(record["minutes"] for record in records.values())
+    total = sum(record["minutes"] or 0 for record in records.values())
     return "\n".join(lines) + f"\n\nAll benchmarks together: {total:.0f} minutes."
 
 
