@@ -101,7 +101,8 @@ def _told(record: dict[str, Any]) -> str:
     # Cases that were run one by one have no time of the whole.
     took = record["minutes"]
     took = "case by case" if took is None else f"{took:g} minutes"
-    return f"`python benchmarks/{record['benchmark']}.py`, {record['date']}, {took}{rounds}"
+    command = f"`python benchmarks/{record['benchmark']}.py`"
+    return f"{command}, {record['date']}, {took}{rounds}"
 
 
 def _machine(records: dict[str, dict[str, Any]]) -> str:
