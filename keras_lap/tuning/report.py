@@ -32,8 +32,7 @@ _BESIDE = {"xytext": (4, 3), "textcoords": "offset points", "fontsize": 7}
 class TrialTable(list[Row]):
     """The trials of a search, one row each, the best first; `str(table)` aligns them.
 
-    Args:
-        rows: What `trial_table` found, all with the same keys.
+    A list of what `trial_table` found, all rows with the same keys.
     """
 
     def __repr__(self) -> str:
