@@ -103,7 +103,7 @@ class Trainer(FedLikeNetwork):
     train_function: Any
     _terms: tuple[Term, ...]
     _record: Recorder
-    _path: Path
+    _task_path: Path
     _covers: frozenset[int]
     _steps: Steps
     _measures: Measures

@@ -201,7 +201,10 @@ def parts() -> Runs:
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the study, or makes its report."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__.partition("\n")[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
     parser.add_argument("--report", action="store_true", help="only make the report")
     parser.add_argument("--results", type=Path, help="folder of the results")
     parser.add_argument("--part", help="run this part alone, e.g. noise")

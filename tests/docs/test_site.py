@@ -170,12 +170,14 @@ def test_the_results_of_the_studies_have_their_page(tmp_path):
     results = tmp_path / "studies" / "results"
     (results / "README.md").write_text("[cost](../../benchmarks/README.md) ![a](a.png)")
     (results / "a.png").write_bytes(b"one")
+    (tmp_path / "CHANGELOG.md").write_text("# Changes\n\n[loops](docs/loops.md)\n")
     lines = f"site_name: clone\nhooks: [{HOOKS / 'results.py'}]\n"
     (tmp_path / "mkdocs.yml").write_text(lines)
     config = base.load_config(str(tmp_path / "mkdocs.yml"))
     files = config.plugins.on_files(structure.Files([]), config=config)
     found = {file.src_uri: file for file in files}
-    assert sorted(found) == ["results/README.md", "results/a.png"]
+    assert sorted(found) == ["changelog.md", "results/README.md", "results/a.png"]
+    assert "](loops.md)" in found["changelog.md"].content_string
     assert found["results/README.md"].url == "results/"
     assert found["results/a.png"].content_bytes == b"one"
     shown = {"page": types.SimpleNamespace(file=found["results/README.md"])}
