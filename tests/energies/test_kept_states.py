@@ -60,6 +60,11 @@ def data(seed=0, shape=(3, 8200)):
 def test_gradient_is_that_of_finite_differences(energy, monkeypatch):
     monkeypatch.setattr("keras_lap.energies.displacement._SMALL", 0)
     x = data(shape=(2, 5))
+    number = ops.convert_to_tensor(np.array(1.2345678))
+    if energy.p != 2 and abs(float(ops.power(number, 1.5)) - 1.2345678**1.5) > 1e-12:
+        pytest.skip(
+            "this Keras takes powers of float64 in float32: 3.16.0.dev on torch"
+        )
     found = gradient(two_blocks(energy, kept=True), x)
     # Central differences of a step of 1e-6 are right to about 1e-9.
     expected = by_differences(two_blocks(energy, kept=True), x)
