@@ -182,7 +182,8 @@ def test_a_file_keeps_what_was_chosen_and_that_nothing_was(tmp_path, trains_firs
     assert loaded.ascent.decision == model.ascent.decision
     assert float(loaded.multiplier) == float(model.multiplier)
     first_logs(model), first_logs(loaded)
-    assert loaded.ascent.initial == model.ascent.initial > 0
+    # The two are compiled apart, and may add up in another order.
+    assert loaded.ascent.initial == pytest.approx(model.ascent.initial, rel=1e-6) > 0
 
 
 def test_a_bound_holds_for_what_is_chosen():
