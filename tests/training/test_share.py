@@ -183,7 +183,8 @@ def test_a_file_keeps_what_was_chosen_and_that_nothing_was(tmp_path, trains_firs
     assert float(loaded.multiplier) == float(model.multiplier)
     first_logs(model), first_logs(loaded)
     # The two are compiled apart, and may add up in another order.
-    assert loaded.ascent.initial == pytest.approx(model.ascent.initial, rel=1e-6) > 0
+    assert model.ascent.initial > 0
+    assert loaded.ascent.initial == pytest.approx(model.ascent.initial, rel=1e-6)
 
 
 def test_a_bound_holds_for_what_is_chosen():
