@@ -17,6 +17,7 @@ from typing import Any
 import harness
 import keras
 import timing
+from counting import of_compiled
 from keras import ops
 from subjects import CLASSES, Subject
 
@@ -165,13 +166,10 @@ def counts(model: keras.Model, data: dict[str, Any]) -> dict[str, float]:
         *own, optimizer = values
         return gradient(*own, x, y, None, training=True, optimizer_variables=optimizer)
 
-    compiled = jax.jit(step).lower(*values).compile()
-    cost: Any = compiled.cost_analysis()
-    memory: Any = compiled.memory_analysis()
-    cost = cost[0] if isinstance(cost, list) else cost
+    counts = of_compiled(jax.jit(step).lower(*values).compile())
     return {
-        "gigaflops": round(cost["flops"] / 1e9, 4),
-        "temporary_mib": round(memory.temp_size_in_bytes / 2**20, 2),
+        "gigaflops": round(counts["flops"] / 1e9, 4),
+        "temporary_mib": round(counts["memory"] / 2**20, 2),
     }
 
 
