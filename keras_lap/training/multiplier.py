@@ -79,24 +79,38 @@ class MultiplierAscent(keras.layers.Layer):
         self.is_before = self._has_chosen = False
         self.counted = self._scalar("counted", 0)
         if self.is_automatic:
-            self.seen = self._scalar("seen", 0.0, (1 + len(Seen._fields),))
+            self.seen = self._of_each_replica("seen", 1 + len(Seen._fields))
         self.built = True
 
-    def _scalar(
-        self, name: str, value: float, shape: tuple[int, ...] = ()
-    ) -> keras.Variable:
+    def _scalar(self, name: str, value: float) -> keras.Variable:
         """A scalar that mixed precision leaves in full precision.
 
         Every replica assigns the same value to it. Their mean would let one of them,
         whose loss is not finite, hold λ back while another raises it.
         """
         return self.add_weight(
-            shape=shape,
+            shape=(),
             initializer=keras.initializers.Constant(value),
             dtype="int32" if isinstance(value, int) else "float32",
             trainable=False,
             autocast=False,
             aggregation="only_first_replica",
+            name=name,
+        )
+
+    def _of_each_replica(self, name: str, length: int) -> keras.Variable:
+        """A vector that every replica assigns for itself, without waiting for others.
+
+        TensorFlow's replicas run in turns, until they have to wait. One that waited in
+        the middle of a network would find the losses of the next one among its own.
+        """
+        return keras.Variable(
+            np.zeros(length),
+            dtype="float32",
+            trainable=False,
+            autocast=False,
+            aggregation="mean",
+            synchronization="on_read",
             name=name,
         )
 
@@ -205,7 +219,8 @@ class MultiplierAscent(keras.layers.Layer):
         """Keeps what a pass has cost, for a `Share` that chooses without its step.
 
         Args:
-            cost: Transport cost C, scalar tensor.
+            cost: Transport cost C, scalar tensor; on several replicas, of each one's
+                part of the batch.
             least: The least that counts.
         """
         self._keep(0.0, Seen(cost, least))

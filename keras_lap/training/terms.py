@@ -152,8 +152,7 @@ class EnergyOverMultiplier(Term):
         moved = path.displacements
         if self.ascent.share is not None:
             least = unit_cost(moved, self.energy, weights, LEAST_MOVE)
-            # Of all replicas: what they assign to a variable has to be the same.
-            self.ascent.note(replicas.batch_mean(cost, samples), least)
+            self.ascent.note(cost, least)
             return _Kept(self.ascent.in_use(), least)
         square, unit = cost, unit_cost(moved, self.energy, weights)
         of_square = unit
