@@ -169,6 +169,7 @@ class Measurement:
             advise(seen.losses, seen.accuracies, tolerance),
             seen.losses,
             seen.accuracies,
+            seen.confidences,
             self.network,
             self._found.selection,
         )

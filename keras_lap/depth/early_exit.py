@@ -12,6 +12,7 @@ from keras import ops
 
 from keras_lap._checks import finite_number, refusal, whole_number
 from keras_lap.blocks import Selection, find_residual_blocks
+from keras_lap.depth.confidence import early_exits, largest_probability
 from keras_lap.trajectory import Rows, Segments, batches, output_structure
 
 Confidence = str | Callable[[Any], Any]
@@ -213,7 +214,7 @@ class EarlyExit(keras.Model):
             accepted = f"have as many samples as x, {len(chosen)}"
             raise refusal("y", accepted, f"{len(classes)} samples")
         right = chosen == classes[:, None]
-        return [_point(each, sure, right) for each in thresholds]
+        return early_exits(sure, right, thresholds)
 
     def _every_exit(self, inputs: Any) -> tuple[np.ndarray, np.ndarray]:
         """The confidence and the class of every exit, `(batch, K + 1)` each."""
@@ -303,15 +304,7 @@ class EarlyExit(keras.Model):
             outputs = self._packed(flat)
             return ops.reshape(self._confidence(outputs), (-1,))
         (output,) = flat
-        output = ops.cast(output, "float32")
-        if output.shape[-1] == 1:
-            p = output if self._confidence == "probabilities" else ops.sigmoid(output)
-            largest = ops.maximum(p, 1.0 - p)[:, 0]
-        elif self._confidence == "probabilities":
-            largest = ops.max(output, axis=-1)
-        else:
-            largest = ops.max(ops.softmax(output), axis=-1)
-        return ops.minimum(largest, 1.0)  # of probabilities that rounding made larger
+        return largest_probability(output, self._confidence == "logits")
 
 
 def _check_output(name: str, shapes: Sequence[Any], by_function: bool = False) -> None:
@@ -357,16 +350,3 @@ def _classes(y: Any) -> np.ndarray:
 def _chosen(output: np.ndarray, cut: float) -> np.ndarray:
     """The class that an output chooses, `(batch,)`."""
     return output.argmax(-1) if output.shape[-1] > 1 else output[:, 0] > cut
-
-
-def _point(threshold: float, sure: np.ndarray, right: np.ndarray) -> dict[str, float]:
-    """Accuracy and mean depth at a threshold, from arrays `(samples, K + 1)`."""
-    enough = sure > threshold
-    enough[:, -1] = True
-    blocks = enough.argmax(1)
-    accuracy = right[np.arange(len(right)), blocks].mean()
-    return {
-        "threshold": float(threshold),
-        "accuracy": float(accuracy),
-        "blocks": float(blocks.mean()),
-    }

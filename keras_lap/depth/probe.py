@@ -88,24 +88,27 @@ class Seen:
     """What all batches showed, as NumPy arrays.
 
     Args:
-        parts: For each batch losses and hits `(exits, batch, ...)`, which positions
-            count `(batch, ...)` or None, costs and relative displacements
-            `(blocks, batch)`.
+        parts: For each batch losses and hits `(exits, batch, ...)`, confidences
+            `(exits, batch)` or None, which positions count `(batch, ...)` or None,
+            costs and relative displacements `(blocks, batch)`.
 
     Attributes:
         losses: Loss of each sample at each exit, `(n, exits)`.
         accuracies: Share of its positions that is right, likewise; None if the task is
             no classification.
+        confidences: Probability of the class that is chosen, likewise; None if the task
+            is not to choose one for a sample.
         costs: ``mean (x_{k+1} − x_k)²`` over samples and elements, `(blocks,)`.
         relative: Mean of ``‖x_{k+1} − x_k‖ / ‖x_k‖`` over samples with ``x_k ≠ 0``,
             `(blocks,)`.
     """
 
     def __init__(self, parts: list[tuple[Any, ...]]):
-        losses, hits, valid, costs, relative = zip(*parts, strict=True)
+        losses, hits, sure, valid, costs, relative = zip(*parts, strict=True)
         weights = None if valid[0] is None else valid
         self.losses = _by_sample(losses, weights)
         self.accuracies = None if hits[0] is None else _by_sample(hits, weights)
+        self.confidences = None if sure[0] is None else np.concatenate(sure, 1).T
         self.costs = np.concatenate(costs, axis=1).mean(axis=1)
         ratios = np.concatenate(relative, axis=1)
         known = np.isfinite(ratios)
@@ -151,8 +154,9 @@ def run(
             raise
         exits = seen["exits"]
         moves = np.stack(seen["cost"]), np.stack(seen["relative"])
-        losses, hits = scores.losses(labels, exits), scores.hits(labels, exits)
-        found.append((losses, hits, seen.get("valid"), *moves))
+        read = scores.losses, scores.hits, scores.confidences
+        of_exits = [each(labels, exits) for each in read]
+        found.append((*of_exits, seen.get("valid"), *moves))
         bar.update(number, finalize=number == steps)
     if not found:
         raise ValueError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,12 +16,16 @@ import numpy as np
 from keras_lap._checks import finite_number, finite_only
 from keras_lap._drawing import counted, html_table, short, text_table
 from keras_lap.depth.advice import Advice
+from keras_lap.depth.confidence import early_exits
 from keras_lap.depth.cutting import prune
 from keras_lap.depth.decay import Decay, resampled
 from keras_lap.depth.page import page
 from keras_lap.depth.report_picture import draw
 from keras_lap.trajectory import batches
 from keras_lap.trajectory import recalibrate as estimate
+
+# Of the table of early exits.
+THRESHOLDS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,9 @@ class DepthReport:
         losses: Loss of each sample at each exit, `(n, K + 1)`.
         accuracies: 1 where a sample is classified rightly, else 0, likewise; None where
             nothing says that the task is a classification.
+        confidences: Probability of the class that is chosen, likewise; None where the
+            task is not to choose one class for each sample, or where nothing says
+            whether the outputs are logits.
     """
 
     model_name: str
@@ -90,6 +98,7 @@ class DepthReport:
     advice: Advice
     losses: np.ndarray = field(repr=False)
     accuracies: np.ndarray | None = field(repr=False)
+    confidences: np.ndarray | None = field(repr=False)
     _network: keras.Model = field(repr=False)
     _selection: list[str] = field(repr=False)
 
@@ -128,6 +137,33 @@ class DepthReport:
         reached = (exit.blocks for exit in self.exits if exit.loss <= error)
         return next(reached, None)
 
+    def early_exits(
+        self, thresholds: Sequence[float] = THRESHOLDS
+    ) -> list[dict[str, float]] | None:
+        """Accuracy against mean depth, if each sample stops as soon as it is sure.
+
+        What `keras_lap.depth.early_exit` does, sample by sample, from the exits of this
+        report.
+
+        Args:
+            thresholds: What the probability of the chosen class has to exceed. Defaults
+                to 0.5, 0.7, 0.8, 0.9, 0.95, 0.99.
+
+        Returns:
+            As `EarlyExit.curve`: for each threshold a dictionary of `threshold`,
+            `accuracy` and `blocks`, the mean number that a sample takes; None without
+            `confidences`.
+
+        Raises:
+            ValueError: If a threshold is no number >= 0.
+        """
+        for threshold in thresholds if np.iterable(thresholds) else [None]:
+            takes = "It is a probability: 1 runs all blocks."
+            finite_number("thresholds", threshold, ">= 0", takes)
+        if self.confidences is None or self.accuracies is None:
+            return None
+        return early_exits(self.confidences, self.accuracies, thresholds)
+
     def prune(self, keep: int | None = None, recalibrate: Any = None) -> keras.Model:
         """The network with the advised number of blocks, without retraining.
 
@@ -157,7 +193,8 @@ class DepthReport:
             "accuracy"}], "blocks": [{"name", "control_energy", "cost",
             "relative_displacement", "time_step", "idle", "scale_free"}], "decay":
             {"rate", "low", "high", "floor", "amplitude", "points"}, "advice": {"keep",
-            "accuracy", "change", "low", "high"}}`.
+            "accuracy", "change", "low", "high"}, "early_exits": [{"threshold",
+            "accuracy", "blocks"}] or None}`.
         """
         return {
             "model": self.model_name,
@@ -167,6 +204,7 @@ class DepthReport:
             "blocks": [asdict(block) for block in self.blocks],
             "decay": asdict(self.decay),
             "advice": asdict(self.advice),
+            "early_exits": self.early_exits(),
         }
 
     def to_json(self, **options: Any) -> str:
@@ -181,10 +219,11 @@ class DepthReport:
         """Draws the error by layer, and what the blocks do.
 
         Returns:
-            A `matplotlib.figure.Figure` of two panels: loss along the time of the
-            network on a logarithmic axis with the decay that fits it and the advice;
-            and control energy and cost of each block. Paths of single samples are drawn
-            by `keras_lap.transport.plot_trajectories`.
+            A `matplotlib.figure.Figure`: loss along the time of the network on a
+            logarithmic axis with the decay that fits it and the advice; control energy
+            and cost of each block; and, with `confidences`, accuracy against mean depth
+            of networks that are cut and of samples that stop by themselves. Paths of
+            single samples are drawn by `keras_lap.transport.plot_trajectories`.
 
         Raises:
             ImportError: If matplotlib is not installed.
@@ -207,14 +246,9 @@ class DepthReport:
         return f"<{self.model_name}: {self.summary}>"
 
     def __str__(self) -> str:
-        exits, blocks = self.tables()
-        lines = [
-            *self.sentences(),
-            "",
-            *text_table(exits[0], exits[1:], align=">"),
-            "",
-            *text_table(blocks[0], blocks[1:], align=">"),
-        ]
+        lines = self.sentences()
+        for head, *rows in self.tables():
+            lines += ["", *text_table(head, rows, align=">")]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
@@ -248,8 +282,8 @@ class DepthReport:
             )
         return lines
 
-    def tables(self) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
-        """Exits and blocks as rows of text, the first of them the heads."""
+    def tables(self) -> list[list[tuple[str, ...]]]:
+        """Exits, blocks and, if known, early exits as rows of text, the head first."""
         exits = [("blocks", "time", "loss", "accuracy", "advice")] + [
             (
                 str(exit.blocks),
@@ -268,7 +302,14 @@ class DepthReport:
             )
             for block in self.blocks
         ]
-        return exits, blocks
+        points = self.early_exits()
+        if points is None:
+            return [exits, blocks]
+        early = [("each sample stops once surer than", "accuracy", "mean blocks")] + [
+            tuple(f"{point[key]:.3g}" for key in ("threshold", "accuracy", "blocks"))
+            for point in points
+        ]
+        return [exits, blocks, early]
 
 
 def recalibrated_copy(net: keras.Model, x: Any, batch_size: int = 32) -> keras.Model:

@@ -11,9 +11,10 @@ from keras_lap._drawing import BLUE, GREY, ORANGE, VERMILION, grid, label, whole
 
 def draw(report: Any) -> Any:
     """Draws a `DepthReport`; see `DepthReport.plot`."""
-    figure, (error, moves) = grid(2, 2, (4.8, 3.6))
-    _error(error, report)
-    _moves(moves, report)
+    panels = [_error, _moves] + [_early] * (report.confidences is not None)
+    figure, axes = grid(len(panels), len(panels), (4.8, 3.6))
+    for panel, axis in zip(panels, axes, strict=True):
+        panel(axis, report)
     figure.suptitle(label(f"{report.model_name}: {report.summary}"), fontsize=10)
     return figure
 
@@ -55,6 +56,16 @@ def _moves(axis: Any, report: Any) -> None:
         axis.bar(at + shift, share, 0.4, color=shade, label=text)
     axis.set(xlabel="block", ylabel="share of the largest")
     whole_ticks(axis.xaxis)
+    _legend(axis)
+
+
+def _early(axis: Any, report: Any) -> None:
+    cuts = [(exit.blocks, exit.accuracy) for exit in report.exits]
+    points = report.early_exits(np.linspace(0, 1, 101))
+    ways = [(point["blocks"], point["accuracy"]) for point in points]
+    axis.plot(*zip(*ways, strict=True), color=BLUE, label="each sample stops once sure")
+    axis.plot(*zip(*cuts, strict=True), "s-", ms=3, lw=0.8, color=ORANGE, label="cut")
+    axis.set(xlabel="mean number of blocks", ylabel="accuracy")
     _legend(axis)
 
 

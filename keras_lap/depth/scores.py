@@ -11,6 +11,7 @@ import numpy as np
 from keras import losses, ops
 
 from keras_lap._checks import refusal
+from keras_lap.depth.confidence import largest_probability
 
 BINARY, SPARSE, CATEGORICAL = "binary", "sparse_categorical", "categorical"
 # The losses of a classification, each as a class and as a function.
@@ -92,6 +93,27 @@ class Scores:
         truth = truth.reshape(outputs[0].shape[:-1])
         return np.stack([(p.argmax(axis=-1) == truth).astype(float) for p in outputs])
 
+    def confidences(
+        self, y: np.ndarray, outputs: Sequence[np.ndarray]
+    ) -> np.ndarray | None:
+        """The probability of the class that is chosen, of each sample.
+
+        Args:
+            y: As in `losses`.
+            outputs: Likewise.
+
+        Returns:
+            Probabilities, `(exits, batch)`; None if the task is not to choose one class
+            for a sample, or the loss does not say what the outputs are.
+        """
+        kind, shape = self._kind(y, outputs[0]), outputs[0].shape
+        of_one_class = len(shape) == 2 and (kind != BINARY or shape[-1] == 1)
+        are_logits = _takes_logits(self._loss)
+        if kind is None or not of_one_class or are_logits is None:
+            return None
+        together = largest_probability(np.concatenate(outputs), are_logits)
+        return np.asarray(ops.convert_to_numpy(together)).reshape(len(outputs), len(y))
+
     def _kind(self, y: np.ndarray, output: np.ndarray) -> str | None:
         if output.ndim < 2:
             return None
@@ -128,6 +150,14 @@ class OfFunction(keras.losses.Loss):
             else:
                 pair[large] = ops.squeeze(pair[large], -1)
         return self.function(*pair)
+
+
+def _takes_logits(loss: Any) -> bool | None:
+    """Whether a loss takes logits, or probabilities; None if it does not say."""
+    if isinstance(loss, losses.Loss):
+        return getattr(loss, "from_logits", None)
+    known = isinstance(loss, str) or any(loss is function for _, _, function in _KINDS)
+    return False if known else None
 
 
 def kind_by_shape(y: np.ndarray, output: np.ndarray) -> str:

@@ -27,11 +27,17 @@ class Method:
         name: As in the tables.
         make: From a network and its horizon to what is trained.
         strengths: What is tried on validation data; one value is no trial.
+        further: What is tried besides, in the settings that are quick to train.
     """
 
     name: str
     make: Callable[[keras.Model, float], Subject]
     strengths: tuple[float, ...]
+    further: tuple[float, ...] = ()
+
+    def tried(self, widely: bool) -> tuple[float, ...]:
+        """The strengths that are tried in a setting, from weak to strong."""
+        return self.strengths + self.further if widely else self.strengths
 
 
 @dataclass
@@ -127,6 +133,16 @@ def least_action(network: keras.Model, horizon: float) -> Subject:
     return _least_action(network, horizon, 2.0, [])
 
 
+def held_action(network: keras.Model, horizon: float) -> Subject:
+    """``C/λ + L`` with a λ that is held; the strength is 1/λ."""
+    return _held(network, horizon, 2.0)
+
+
+def group_norm(network: keras.Model, horizon: float) -> Subject:
+    """``Σ_k |v_k| / λ + L``, λ held; the strength is 1/λ."""
+    return _held(network, horizon, RootMeanSquare())
+
+
 def path_loss(network: keras.Model, horizon: float) -> Subject:
     """The strength is the weight of `PathLoss`."""
     subject = _least_action(network, horizon, None, [_path(1.0)])
@@ -142,12 +158,25 @@ def both(network: keras.Model, horizon: float) -> Subject:
     return _least_action(network, horizon, 2.0, [_path(PATH_WEIGHT)])
 
 
+def _held(
+    network: keras.Model, horizon: float, energy: float | keras_lap.energies.Energy
+) -> Subject:
+    subject = _least_action(network, horizon, energy, [])
+    subject.schedules = ()
+    multiplier = subject.model.ascent.multiplier
+    subject.set_strength = lambda strength: multiplier.assign(1 / strength)
+    return subject
+
+
 def _path(weight: float) -> keras_lap.running_costs.PathLoss:
     return keras_lap.running_costs.PathLoss(weight)
 
 
 def _least_action(
-    network: keras.Model, horizon: float, energy: float | None, costs: list[Any]
+    network: keras.Model,
+    horizon: float,
+    energy: float | keras_lap.energies.Energy | None,
+    costs: list[Any],
 ) -> Subject:
     model = keras_lap.LeastActionModel(
         network, energy, running_costs=costs, horizon=horizon
@@ -161,6 +190,18 @@ def _least_action(
 
 def _scalar(name: str) -> keras.Variable:
     return keras.Variable(0.0, trainable=False, dtype="float32", name=name)
+
+
+@keras.saving.register_keras_serializable("studies.layers")
+class RootMeanSquare(keras_lap.energies.Energy):
+    """How far a block moves a batch, as a group norm: whole blocks become idle."""
+
+    def __call__(self, displacement: Any) -> Any:
+        """``sqrt(mean_bi v_bi²)``, with a gradient of 0 where nothing moves."""
+        square = ops.mean(ops.square(displacement))
+        moves = square > 0
+        root = ops.sqrt(ops.where(moves, square, 1.0))
+        return ops.where(moves, root, 0.0)
 
 
 class RandomDepth(keras.layers.Layer):
@@ -228,11 +269,13 @@ class DeepSupervision(keras.Model):
 
 METHODS = (
     Method("plain", plain, (0.0,)),
-    Method("weight decay", weight_decay, (0.03, 0.1, 0.3, 1.0)),
-    Method("stochastic depth", stochastic_depth, (0.2, 0.35, 0.5, 0.7)),
-    Method("deep supervision", deep_supervision, (0.1, 0.3, 1.0, 3.0)),
-    Method("L1 gates", gates, (1e-4, 1e-3, 1e-2, 3e-2)),
-    Method("least action", least_action, (0.1, 0.5, 2.0, 5.0)),
-    Method("path loss", path_loss, (0.05, 0.1, 0.2, 0.5)),
-    Method("both", both, (0.1, 0.5, 2.0, 5.0)),
+    Method("weight decay", weight_decay, (0.03, 0.1, 0.3, 1.0), (0.01, 3.0)),
+    Method("stochastic depth", stochastic_depth, (0.2, 0.35, 0.5, 0.7), (0.8, 0.9)),
+    Method("deep supervision", deep_supervision, (0.1, 0.3, 1.0, 3.0), (10.0, 30.0)),
+    Method("L1 gates", gates, (1e-4, 1e-3, 1e-2, 3e-2), (0.1, 0.3)),
+    Method("least action", least_action, (0.1, 0.5, 2.0, 5.0), (0.02, 20.0)),
+    Method("λ held", held_action, (0.02, 0.1, 0.5, 2.0), (5.0, 20.0)),
+    Method("group norm, λ held", group_norm, (0.003, 0.01, 0.03, 0.1), (0.3, 1.0)),
+    Method("path loss", path_loss, (0.05, 0.1, 0.2, 0.5), (1.0, 2.0)),
+    Method("both", both, (0.1, 0.5, 2.0, 5.0), (0.02, 20.0)),
 )

@@ -18,7 +18,7 @@ from studies.layers.methods import METHODS
 from studies.layers.settings import SETTINGS, Setting
 
 PLAIN = METHODS[0].name
-OURS = ("least action", "path loss", "both")
+OURS = ("least action", "λ held", "group norm, λ held", "path loss", "both")
 RIVALS = ("stochastic depth", "deep supervision")
 _FIRST_TRIAL = 100  # the seeds from here on chose strengths
 
@@ -31,7 +31,13 @@ class Results:
     """
 
     def __init__(self, lines: Sequence[records.Record]):
-        reported = [line for line in lines if line["seed"] < _FIRST_TRIAL]
+        chosen = _chosen(lines)
+        reported = [
+            line
+            for line in lines
+            if line["seed"] < _FIRST_TRIAL
+            and line["strength"] == chosen.get(_of(line), line["strength"])
+        ]
         self._lines = {judging.key(line): line for line in reported}
 
     def runs(self, setting: Setting, method: str) -> dict[int, records.Record]:
@@ -67,6 +73,21 @@ class Results:
         """The settings and methods that were run."""
         pairs = [(s, method.name) for s in SETTINGS for method in METHODS]
         return [(s, method) for s, method in pairs if self.runs(s, method)]
+
+
+def _of(line: records.Record) -> tuple[str, str]:
+    return line["setting"], line["method"]
+
+
+def _chosen(lines: Sequence[records.Record]) -> dict[tuple[str, str], float]:
+    """The strength that the trials have chosen for each setting and method."""
+    cuts = {setting.name: setting.cuts for setting in SETTINGS}
+    trials: dict[tuple[str, str], dict[float, list[records.Record]]] = {}
+    for line in lines:
+        if line["seed"] >= _FIRST_TRIAL:
+            of_one = trials.setdefault(_of(line), {})
+            of_one.setdefault(line["strength"], []).append(line)
+    return {key: judging.choose(each, cuts[key[0]]) for key, each in trials.items()}
 
 
 def at(line: records.Record, blocks: int, again: bool = False) -> float:

@@ -28,6 +28,7 @@ class Setting:
         batch: Examples of a step.
         depths: Which are trained by themselves.
         in_one_loop: Whether all steps are one compiled loop.
+        widely: Whether each method is tried at six strengths instead of four.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Setting:
     step: float = 1.0
     batch: int = 64
     in_one_loop: bool = True
+    widely: bool = True
 
     def network(self, blocks: int) -> keras.Model:
         """A network with so many blocks, initialised by Keras's global seed."""
@@ -98,6 +100,7 @@ SETTINGS = (
         3e-3,
         (0, 1, 2, 3, 4, 6, 8, 12, 16),
         in_one_loop=False,
+        widely=False,
     ),
     Setting(
         "digits, ViT",

@@ -247,6 +247,14 @@ def test_what_counts_as_right(loss, metrics, outputs, activation):
         wanted = [np.mean((exit > 0) == (y > 0), axis=1) for exit in logits]
     report = analyze(compiled(net, loss, metrics), x, y)
     np.testing.assert_allclose(report.accuracies, np.stack(wanted, 1))
+    # One class is chosen of four, or of two, by what is known for logits or not.
+    if outputs == 3 or loss == "mse":
+        assert report.confidences is None
+        return
+    p = [np.exp(exit - logsumexp(exit, axis=1)[:, None]).max(1) for exit in logits]
+    if outputs == 1:
+        p = [1 / (1 + np.exp(-np.abs(exit[:, 0]))) for exit in logits]
+    np.testing.assert_allclose(report.confidences, np.stack(p, 1), **CLOSE)
 
 
 @ON_ONE
@@ -257,7 +265,12 @@ def test_when_there_is_no_accuracy():
     one_hot = np.eye(4)[y]
     assert analyze(compiled(net, "mse", ()), x, one_hot).accuracies is None
     own = keras.losses.SparseCategoricalCrossentropy(**LOGITS).call
-    assert analyze(net, x, y, loss=lambda y, p: own(y, p)).accuracies is not None
+    found = analyze(net, x, y, loss=lambda y, p: own(y, p))
+    assert found.accuracies is not None
+    assert found.confidences is None  # of a function nobody knows what it takes
+    assert found.early_exits() is None
+    assert found.to_dict()["early_exits"] is None
+    assert len(found.plot().axes) == 3  # loss, accuracy beside it, moves
 
 
 class Batches(keras.utils.PyDataset):

@@ -138,8 +138,32 @@ def test_page(report, tmp_path):
 
 
 @ON_ONE
+def test_samples_that_stop_by_themselves(trained, report):
+    model, x, y = trained
+    thresholds = [0.0, 0.6, 0.9, 1.0]
+    quick = depth.early_exit(model.network, 0.5)
+    points = report.early_exits(thresholds)
+    expected = quick.curve(x, y, thresholds, batch_size=100)
+    for point, other in zip(points, expected, strict=True):
+        assert point == pytest.approx(other)
+    assert points[0]["blocks"] == 0
+    assert points[-1]["accuracy"] == pytest.approx(report.exits[-1].accuracy)
+    row = report.early_exits()[3]
+    text = rf"^  0.9  +{row['accuracy']:.3g}  +{row['blocks']:.3g}$"
+    assert re.search(text, str(report), re.M)
+    with pytest.raises(ValueError, match="thresholds must be a finite number >= 0"):
+        report.early_exits([-1])
+
+
+@ON_ONE
 def test_picture(report):
-    error, moves = report.plot().axes[:2]
+    error, moves, early = report.plot().axes[:3]
+    cuts = early.lines[1]
+    accuracies = [exit.accuracy for exit in report.exits]
+    np.testing.assert_allclose(cuts.get_ydata(), accuracies)
+    np.testing.assert_array_equal(cuts.get_xdata(), range(7))
+    ends = early.lines[0].get_xdata()
+    assert (ends[0], ends[-1]) == (0, report.early_exits([1])[0]["blocks"])
     line = error.lines[0]
     np.testing.assert_allclose(line.get_xdata(), [exit.time for exit in report.exits])
     np.testing.assert_allclose(line.get_ydata(), [exit.loss for exit in report.exits])

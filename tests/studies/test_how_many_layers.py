@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 
+import keras_lap
 from studies.layers import judging, methods, networks
 from studies.layers.data import load, spirals
 
@@ -19,6 +20,7 @@ pytestmark = pytest.mark.skipif(
 RESULTS = Path(__file__).parents[2] / "studies" / "results"
 X = np.random.default_rng(0).normal(size=(16, 2)).astype("float32")
 Y = np.arange(16) % 2
+LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
 def network(blocks=2):
@@ -39,7 +41,7 @@ def tiny(monkeypatch):
         batch=8,
     )
     few = tuple(m for m in methods.METHODS if m.name in ("plain", "path loss"))
-    few = few[0], dataclasses.replace(few[1], strengths=(0.1, 0.4))
+    few = few[0], dataclasses.replace(few[1], strengths=(0.1,), further=(0.4,))
     for module, name, value in (
         (how_many_layers, "SETTINGS", (one,)),
         (how_many_layers, "METHODS", few),
@@ -115,6 +117,32 @@ def test_gates_begin_as_the_plain_network_and_cost_their_amount():
     assert float(sum(subject.network.losses)) == pytest.approx(2 * 0.25)
 
 
+def test_a_multiplier_that_is_held(tiny):
+    from studies.layers.training import Trainer
+
+    method = next(m for m in methods.METHODS if m.name == "λ held")
+    trainer = Trainer(tiny, method, load(*tiny.data), 2)
+    trainer.run(0, 0.25)
+    assert float(trainer.model.multiplier) == 4.0
+    plain = Trainer(tiny, methods.METHODS[0], load(*tiny.data), 2)
+    cost = {}
+    for name, each in (("held", trainer), ("plain", plain)):
+        each.run(0, 10.0)
+        found = keras_lap.depth.analyze(each.network, X, Y, loss=LOSS, verbose=0)
+        cost[name] = sum(block.cost for block in found.blocks)
+    assert cost["held"] < cost["plain"]
+
+
+def test_a_group_norm_is_a_root_mean_square_of_each_block():
+    import jax
+
+    energy = methods.RootMeanSquare()
+    v = np.random.default_rng(0).normal(size=(7, 3)).astype("float32")
+    assert float(energy(v)) == pytest.approx(np.sqrt(np.mean(v**2)), rel=1e-6)
+    idle = jax.grad(lambda v: energy(v))(np.zeros((7, 3), "float32"))
+    np.testing.assert_array_equal(idle, 0)
+
+
 def test_deep_supervision_has_a_head_for_each_exit():
     net = network()
     subject = methods.deep_supervision(net, 1.0)
@@ -187,6 +215,11 @@ def test_a_study_goes_on_where_it_stopped_and_looks_at_no_test_data_of_trials(
     texts = report.texts(path)
     assert "## How many layers" in texts["out.md"]
     assert texts["out.csv"].count("\n") == 3  # the header, and two methods
+    # What was trained at a strength that the trials did not choose is not reported.
+    last = report.records.read(path)[-1]
+    other = {**last, "method": "path loss", "strength": 7.0, "blocks": 2, "seed": 0}
+    report.records.append(path, other)
+    assert report.texts(path)["out.csv"] == texts["out.csv"]
 
 
 def test_a_report_needs_results(tmp_path):
