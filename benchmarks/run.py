@@ -34,6 +34,7 @@ NAMES = (
     "path_cost",
     "cut_latency",
     "counts",
+    "mean_field",
 )
 _PLACE = r"(?<=<!-- {} -->\n).*?(?=<!-- end -->)"
 

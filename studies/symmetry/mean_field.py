@@ -37,7 +37,7 @@ from studies.engine import records
 from studies.engine.command_line import FRESH
 from studies.engine.environment import describe
 from studies.symmetry import mean_field_report as report
-from studies.symmetry import students
+from studies.symmetry import residual, students
 
 SEEDS = range(10)
 STEM = "symmetry-mean-field"
@@ -188,6 +188,9 @@ def parts() -> Runs:
     for seed, name in itertools.product(range(5), ("C2", "none", "S3", "Z3")):
         labels = {"part": "discovery", "teacher": name, "seed": seed}
         yield labels, functools.partial(discovery, name, seed)
+    for seed, way in itertools.product(SEEDS, residual.PLANS):
+        labels = {"part": "residual", "plan": way.name, "units": way.units}
+        yield {**labels, "seed": seed}, functools.partial(residual.run, way, seed)
     for units in MORE:
         yield from students_of("schemes", plan("weakly invariant", False, units))
         for teacher in ("weakly invariant", "arbitrary", "strongly invariant"):

@@ -34,7 +34,7 @@ NOTE = (
     "of units, and clouds of units beside the plane of fixed "
     "ones.](symmetry-mean-field.svg)"
 )
-_LABELS = ("part", "teacher", "units", "batch", "seed")
+_LABELS = ("part", "teacher", "plan", "units", "batch", "seed")
 # Variance of the target of the counterexample.
 _WEIGHTS, _EVEN = NODES[1], even(NODES[0])
 VARIANCE = float(_WEIGHTS @ _EVEN**2 - (_WEIGHTS @ _EVEN) ** 2)
@@ -144,7 +144,7 @@ def criteria(found: Found) -> list[Criterion]:
         texts = ", ".join(f"{value:.2g}" for value in own)
         made.append(Criterion(claim, texts, bool((np.diff(own) < 0).all())))
     made += _noise(found) + _counterexample(found) + _discovery(found)
-    return made
+    return made + _residual(found)
 
 
 def _noise(found: Found) -> list[Criterion]:
@@ -186,6 +186,43 @@ def _discovery(found: Found) -> list[Criterion]:
             passed = len(right) >= 0.8 * len(lines) and sine <= 0.1
             made.append(Criterion(claim, text, passed))
     return made
+
+
+def _residual(found: Found) -> list[Criterion]:
+    closed = "whole orbits, C/λ + L"
+    made = []
+    for units in found.sizes("residual"):
+        lines = found.of("residual", plan=closed, units=units)
+        if lines:
+            worst = float(np.median([max(each["fixed"]) for each in lines]))
+            claim = f"residual, C/λ + L on whole orbits, N = {units}: median < 1e-9"
+            made.append(Criterion(claim, f"{worst:.2g}", worst < 1e-9))
+    return made
+
+
+def _residual_table(found: Found) -> Table:
+    rows = []
+    for units in found.sizes("residual"):
+        for plan in sorted({each["plan"] for each in found.of("residual")}):
+            lines = found.of("residual", plan=plan, units=units)
+            numbers = [
+                np.array([max(each["fixed"]) for each in lines]),
+                *(
+                    np.array([each[k] for each in lines])
+                    for k in ("cost", "risk", "path")
+                ),
+            ]
+            if lines:
+                texts = map(_text, numbers)
+                rows.append((str(units), plan, _count(len(lines)), *texts))
+    head = ("N", "training", "seeds", "to the fixed units", "C", "risk", "path ratio")
+    note = (
+        "Two residual blocks x + Φ(x) of N units each learn x + 2 teacher(x), from "
+        "fixed units, α = 15, no noise, p = 2 and λ = 1 held. The distance is that of "
+        "the block which is further off; the path ratio says how long the way of the "
+        "first block's units was, over 10 pieces, against the straight one."
+    )
+    return Table("Residual blocks trained by least action", head, tuple(rows), note)
 
 
 def tables(found: Found) -> list[Table]:
@@ -242,6 +279,7 @@ def tables(found: Found) -> list[Table]:
     ]
     head = ("problem", "seed", "found / true", "sine", "drift from each space tried")
     made.append(Table("Fixed units found from data alone", head, tuple(steps)))
+    made.append(_residual_table(found))
     return [table for table in made if table.rows]
 
 

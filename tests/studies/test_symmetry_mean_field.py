@@ -45,6 +45,11 @@ def lines(scale=1.0):
             made.append({**line, "batch": batch})
         risks = {"free": {"risk": 1e-5}, "equivariant": {"risk": 0.0213}}
         made.append({"part": "counterexample", "seed": seed, "schemes": risks})
+        for closed, fixed in ((True, 1e-12), (False, 1e-2)):
+            data = "whole orbits" if closed else "samples"
+            line = {"part": "residual", "plan": f"{data}, C/λ + L", "units": 50}
+            numbers = {"fixed": [fixed, fixed / 2], "cost": 0.5, "risk": 0, "path": 2}
+            made.append({**line, **numbers, "seed": seed})
     steps = [{"dimension": 0, "rmd2": 0.5, "drift": 0.5, "error": 0.01}]
     for seed in range(5):
         line = {"part": "discovery", "teacher": "C2", "seed": seed, "steps": steps}
@@ -67,6 +72,13 @@ def test_criteria_are_judged_by_medians():
     assert not good["drift, equivariant: < 1e-12 in every run"]
     assert good["noise, N = 50: falls by ≥ 2.5 from B = 20 to 80 and from 80 to 320"]
     assert good["discovery, C2: dimension right in ≥ 4 of 5, sine ≤ .1"]
+    claim = "residual, C/λ + L on whole orbits, N = 50: median < 1e-9"
+    assert good[claim]
+    left = lines()
+    for line in left:
+        if line["part"] == "residual":
+            line["fixed"][1] = 1.0  # it is enough that one of the blocks is off
+    assert not {e.claim: e.passed for e in report.criteria(report.Found(left))}[claim]
     odd = lines()
     odd[0]["schemes"]["free"]["fixed"] = 1e3  # one seed in ten decides nothing
     claims = {e.claim: e.passed for e in report.criteria(report.Found(odd))}
@@ -93,6 +105,7 @@ def test_the_report_is_written_beside_its_lines(tmp_path):
     assert "| weakly invariant | 50 | 10 |" in text
     assert "**no**" in text
     assert "4 / 2" in text
+    assert "| 50 | samples, C/λ + L | 10 | 0.01 [0.01, 0.01] | 0.5 [0.5, 0.5] |" in text
     assert figure.read_bytes().startswith(b"<?xml")
     first = text, figure.read_bytes()
     report.write(path)
@@ -121,3 +134,24 @@ def test_a_whole_training_in_one_loop_is_that_of_numpy(monkeypatch):
         got, _ = students.train(plan, scheme, 0, (x, y))
         # Six steps at a rate of 50 amplify what float32 rounds.
         np.testing.assert_allclose(got, want, atol=2e-3)
+
+
+@on_jax
+def test_the_energy_keeps_what_the_data_keep():
+    pytest.importorskip("ot")
+    from studies.symmetry import residual
+
+    for closed in (True, False):
+        found = residual.run(residual.Plan(5, True, closed), 0)
+        assert found["cost"] > 0.1
+        assert found["path"] >= 1
+        # A hundred steps of rounding; data that are not closed leave the fixed units.
+        assert max(found["fixed"]) < 1e-8 if closed else max(found["fixed"]) > 1e-3
+
+
+@on_torch
+def test_no_two_runs_have_the_same_labels():
+    from studies.symmetry import mean_field
+
+    every = [report.labels(labels) for labels, _ in mean_field.parts()]
+    assert len(set(every)) == len(every)
