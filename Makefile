@@ -22,7 +22,7 @@ BENCHMARK = KERAS_LAP_DISTRIBUTED_PYTHON=$(CURDIR)/$(DISTRIBUTED_VENV)/bin/pytho
 .PHONY: quickstart test lint test-tensorflow test-jax test-torch clean
 .PHONY: test-distributed test-nightly
 .PHONY: docs docs-check docs-serve benchmarks benchmarks-quick benchmarks-guard
-.PHONY: support check-support
+.PHONY: support check-support gpu
 
 # How each way of training ended, of which docs/support.md is made: of whole runs only.
 RESULTS := build/support
@@ -89,6 +89,12 @@ benchmarks-quick: $(VENV)/.test $(DISTRIBUTED_VENV)/.test
 benchmarks-guard: $(VENV)/.test
 	$(BENCHMARK) benchmarks/step_overhead.py $(ARGS)
 	$(BENCHMARK) benchmarks/guard.py
+
+# On a machine with a GPU, in an environment that has Keras and a backend for it: `make
+# gpu GPU_PYTHON=python3`. Each part takes eight minutes at most, and goes on when run again.
+GPU_PYTHON ?= $(VENV)/bin/python
+gpu:
+	$(GPU_PYTHON) benchmarks/gpu.py $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(DISTRIBUTED_VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache

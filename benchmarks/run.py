@@ -36,6 +36,7 @@ NAMES = (
     "counts",
     "mean_field",
 )
+GPU = "gpu"  # run by itself, on a machine that has one
 _PLACE = r"(?<=<!-- {} -->\n).*?(?=<!-- end -->)"
 
 
@@ -72,7 +73,7 @@ def main() -> None:
 
 def read(folder: Path) -> dict[str, dict[str, Any]]:
     """The records of all benchmarks that have been run, by name."""
-    paths = (folder / f"{name}.json" for name in NAMES)
+    paths = (folder / f"{name}.json" for name in (*NAMES, GPU))
     records = [json.loads(path.read_text("utf-8")) for path in paths if path.exists()]
     return {record["benchmark"]: record for record in records}
 

@@ -12,6 +12,7 @@
 # %%
 import os
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
 
@@ -73,7 +74,7 @@ def samples(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 # %%
-def squares(y_true, y_pred):
+def squares(y_true: Any, y_pred: Any) -> Any:
     """The summed squared error of each sample."""
     return keras.ops.sum(keras.ops.square(y_true - y_pred), axis=-1)
 
