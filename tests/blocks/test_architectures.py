@@ -27,6 +27,11 @@ LARGE = {
     "NASNetLarge",
     "MMDiT, dual attention",
     "BLIP2, Flan-T5",
+    "DFine",
+    "Gemma4, with encoders",
+    "GptOss",
+    "SAM3",
+    "T5",
 }
 TORCH = keras.backend.backend() == "torch"
 needs_hub = pytest.mark.skipif(keras_hub is None, reason="needs keras-hub")
@@ -112,6 +117,7 @@ def test_keras_hub(row):
 
 
 @needs_hub
+@pytest.mark.usefixtures("no_values")
 @pytest.mark.parametrize("row", parameters(CLASSIFIERS))
 def test_blocks_are_found_through_a_classifier(row):
     network = row.build()

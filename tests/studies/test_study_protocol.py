@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from support.basics import ON_ONE
 from support.tiny_study import TINY, tiny_study
 
 import keras_lap
@@ -80,6 +81,7 @@ def test_training_is_that_of_torch(schedule, clip):
         np.testing.assert_allclose(ours, theirs.detach().numpy(), atol=1e-6, rtol=1e-6)
 
 
+@ON_ONE
 @pytest.mark.parametrize("steps", [3, 30, 756])
 def test_one_cycle_is_that_of_torch(steps):
     torch = pytest.importorskip("torch")
@@ -190,6 +192,7 @@ def test_pooled_and_uniform_data():
     assert counts.max() > counts.min() + 1
 
 
+@ON_ONE
 def test_the_score_is_the_best_epoch_on_half_of_the_test_data():
     study = tiny_study(training=Training(3, 8), methods=(plain(),))
     run = next(study.runs())
@@ -201,6 +204,7 @@ def test_the_score_is_the_best_epoch_on_half_of_the_test_data():
     assert np.isnan(measures.half_accuracy({"result": {"test_accuracy": [0.5]}}))
 
 
+@ON_ONE
 def test_the_half_that_is_scored_follows_the_seed():
     # At this rate nothing moves, and without normalisation nothing else does.
     generator = np.random.default_rng(0)
@@ -218,6 +222,7 @@ def test_the_half_that_is_scored_follows_the_seed():
     assert found["test_accuracy"] == [pytest.approx(right.mean())]
 
 
+@ON_ONE
 def test_rivals_change_what_they_say():
     network = Network("small_image_resnet", 2, 2)
     training = Training(1, 20, coupled_decay=1e-4)
