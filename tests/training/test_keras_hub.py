@@ -97,9 +97,9 @@ NO_ENERGY = 1e30
 def resnet_classifier():
     converter = layers.ResNetImageConverter(image_size=(16, 16), scale=1 / 255)
     backbone = models.ResNetBackbone(
-        input_conv_filters=[8],
+        input_conv_filters=[64],
         input_conv_kernel_sizes=[3],
-        stackwise_num_filters=[8],
+        stackwise_num_filters=[64],
         stackwise_num_blocks=[2],
         stackwise_num_strides=[1],
         block_type="basic_block",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import gc
 import json
 import warnings
 
@@ -39,14 +38,6 @@ class Recorder(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         EVENTS[-1].append(float(self.model.multiplier))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _collect_less():
-    """KerasTuner collects garbage before every model: what is imported is none."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True)
