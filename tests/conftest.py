@@ -35,9 +35,10 @@ def pytest_configure(config):
 
 
 def pytest_collection_finish():
-    """What is imported is no garbage: looking through it takes a second each time."""
+    """Looks for garbage less often, and never in what is imported: it takes a sixth."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000)
 
 
 @pytest.fixture(autouse=True, scope="session")

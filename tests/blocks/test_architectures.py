@@ -14,8 +14,8 @@ from support.composite_architectures import COMPOSITE, OWN, depth_anything
 import keras_lap
 
 # A graph is the same on all backends, and building takes seconds on two of them: the
-# quickest one reads all networks, the others one of each kind, and those whose calls
-# hold what is read wrongly or on another way.
+# quickest one reads all networks, the others some of each kind, and of those that are
+# read wrongly.
 EVERYWHERE = {
     *("MobileNetV2", "EfficientNetB0", "ResNet50V2"),
     *("Bert", "GPT2", "Llama", "Gemma3", "Mixtral", "Albert", "FNet", "Whisper"),

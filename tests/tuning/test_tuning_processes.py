@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "tune.py"
-TRIALS = 2
+TRIALS = 3
 LIMIT = 600  # seconds for a step on a busy machine: a fault must not hang the tests
 
 
