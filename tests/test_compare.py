@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 from scipy import stats
-from support.basics import as_numpy
+from support.basics import ON_ONE, as_numpy
 
 import keras_lap
 
@@ -76,6 +76,7 @@ def test_two_models_are_paired_over_the_samples(p):
         )
 
 
+@ON_ONE
 def test_several_models_of_a_name_are_paired_over_the_seeds():
     x, y = data()
     groups = {
@@ -96,6 +97,7 @@ def test_several_models_of_a_name_are_paired_over_the_seeds():
         )
 
 
+@ON_ONE
 def test_what_it_shows():
     pair = {"plain $": compiled(network(0)), "<b>": compiled(network(1))}
     found = keras_lap.compare(pair, data())
@@ -140,6 +142,7 @@ def wrong():
     ]
 
 
+@ON_ONE
 def test_bad_input_is_refused():
     for models, text in wrong():
         with pytest.raises((TypeError, ValueError), match=text):

@@ -9,8 +9,11 @@ import sys
 
 import numpy as np
 import pytest
+from support.basics import ON_ONE
 
 from keras_lap import datasets
+
+pytestmark = ON_ONE
 
 SKLEARN_NAMES = ["digits", "circles", "moons"]
 NUM_CLASSES = {"digits": 10, "circles": 2, "moons": 2}

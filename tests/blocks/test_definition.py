@@ -5,9 +5,11 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
-from support.basics import as_numpy
+from support.basics import ON_ONE, as_numpy
 
 from keras_lap import DisplacementRecorder, find_residual_blocks
+
+pytestmark = ON_ONE
 
 L = keras.layers
 ops = keras.ops

@@ -12,8 +12,11 @@ import sys
 
 import keras
 import pytest
+from support.basics import ON_ONE
 
 from keras_lap import find_residual_blocks
+
+pytestmark = ON_ONE
 
 ops = keras.ops
 

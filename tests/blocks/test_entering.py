@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import keras
 import numpy as np
-from support.basics import as_numpy
+from support.basics import ON_ONE, as_numpy
 
 from keras_lap import DisplacementRecorder, find_residual_blocks
 from keras_lap.trajectory import Recorder
+
+pytestmark = ON_ONE
 
 L = keras.layers
 ops = keras.ops

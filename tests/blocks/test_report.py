@@ -9,12 +9,14 @@ import shutil
 import keras
 import numpy as np
 import pytest
-from support.basics import as_numpy
+from support.basics import ON_ONE, as_numpy
 
 import keras_lap
 from keras_lap import find_residual_blocks
 from keras_lap.blocks import command
 from keras_lap.blocks.picture import COLORS, mark
+
+pytestmark = ON_ONE
 
 L = keras.layers
 

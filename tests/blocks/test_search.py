@@ -6,9 +6,12 @@ import re
 
 import keras
 import pytest
+from support.basics import ON_ONE
 
 import keras_lap
 from keras_lap import find_residual_blocks
+
+pytestmark = ON_ONE
 
 L = keras.layers
 

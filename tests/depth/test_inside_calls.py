@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 
@@ -105,8 +106,18 @@ def close(ours, theirs, policy):
         assert ops.dtype(one) == ops.dtype(other)
 
 
-@pytest.mark.parametrize("kind", ["layers", "sums"])
-@pytest.mark.parametrize("build", BUILDERS)
+CASES = [*itertools.product(BUILDERS, ("layers", "sums"), ("float32", "mixed_float16"))]
+# A network has a dozen cuts, which the other backends compile: there each builder, each
+# kind and each precision comes up, and not with all the others.
+FEW = [(build, "sums", "float32") for build in BUILDERS]
+FEW += [("subclassed", "layers", "mixed_float16")]
+
+
+@pytest.mark.parametrize(
+    ("build", "kind", "policy"),
+    [pytest.param(*case, marks=[ON_ONE] * (case not in FEW)) for case in CASES],
+    indirect=["policy"],
+)
 def test_exits_and_cuts_are_the_layers_called_by_hand(build, kind, policy):
     net, by_hand = BUILDERS[build](kind)
     x = data(build)

@@ -2,7 +2,7 @@
 
 Every way of spreading runs in a process of its own (`train.py`): devices are set up
 once, before anything else. float32 sums taken in another order differ by 1e-7 a step;
-1e-5 leaves room for twelve steps, and a wrong replica is off by 1e-2.
+1e-5 leaves room for eight steps, and a wrong replica is off by 1e-2.
 """
 
 from __future__ import annotations
@@ -72,7 +72,11 @@ def start(folder, *runs, devices=1, check=True):
     flags = f"--xla_force_host_platform_device_count={devices}"
     return subprocess.run(
         [*command, Path(__file__).with_name("train.py"), folder, *runs],
-        env={**os.environ, "XLA_FLAGS": flags, "OMP_NUM_THREADS": "1"},
+        env={
+            **os.environ,
+            "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {flags}",
+            "OMP_NUM_THREADS": "1",
+        },
         capture_output=True,
         text=True,
         check=check,
@@ -101,7 +105,8 @@ def load(folder, run):
 
 def check_equal(one, several, copies, weights=True):
     assert list(one["names"]) == list(several["names"])
-    assert one["multipliers"][-1, 0] > 3  # λ rose from 2
+    rows = one["multipliers"][:, 0]
+    assert rows[-1] > (rows[0] if len(rows) > 1 else 2.0)  # λ rose
     assert several["multipliers"].shape[1] == copies
     assert np.ptp(several["multipliers"], axis=1).max() == 0  # λ alike to the last bit
     for name in one:
@@ -189,7 +194,7 @@ def test_an_uneven_last_batch_counts_by_its_samples(train, way, record_property)
 def test_a_loss_that_one_replica_spoils_raises_the_multiplier_on_none(train, way):
     result = load(train(2), f"{way}-spoilt")
     assert np.isnan(result["logs"]).any()
-    assert result["multipliers"].shape == (12, 2)
+    assert result["multipliers"].shape == (8, 2)
     assert (result["multipliers"] == 2.0).all()
 
 

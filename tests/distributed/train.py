@@ -16,7 +16,7 @@ import numpy as np
 
 import keras_lap
 
-WIDTH, BATCH, STEPS = 8, 16, 12
+WIDTH, BATCH, STEPS = 8, 16, 8
 
 
 def parse_arguments():

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import keras
 import pytest
+from support.basics import ON_ONE
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -25,7 +26,7 @@ def run(script, *options, cwd):
     )
 
 
-@pytest.mark.parametrize("dataset", ["digits", "moons"])
+@pytest.mark.parametrize("dataset", [pytest.param("digits", marks=ON_ONE), "moons"])
 def test_quickstart(tmp_path, dataset):
     small = ["--seeds", 2, "--epochs", 2, "--filters", 4, "--train-size", 20]
     result = run(
@@ -45,6 +46,7 @@ def test_quickstart(tmp_path, dataset):
     assert (tmp_path / "out" / "quickstart.png").read_bytes().startswith(b"\x89PNG")
 
 
+@ON_ONE
 def test_quickstart_refuses_an_unknown_dataset(tmp_path):
     result = run("quickstart.py", "--dataset", "imagenet", cwd=tmp_path)
     assert result.returncode != 0

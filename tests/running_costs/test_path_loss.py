@@ -11,7 +11,7 @@ from support.basics import as_numpy, build_dense_network, crossentropy
 from support.ode_by_hand import ByHand
 
 import keras_lap
-from keras_lap.networks import neural_ode, resnet9
+from keras_lap.networks import neural_ode, one_representation_resnet
 from keras_lap.running_costs import (
     ControlCost,
     Path,
@@ -193,7 +193,7 @@ def test_the_comparison_by_hand_finds_faults(rule):
 def test_at_weight_zero_training_is_the_plain_one():
     """Statistics of batch normalisation move once, and no loss is added twice."""
     keras.utils.set_random_seed(3)
-    plain = resnet9((8, 8, 1), 10, filters=2)
+    plain = one_representation_resnet((8, 8, 1), 10, filters=2, num_blocks=3)
     net = keras.models.clone_model(plain)
     net.set_weights(plain.get_weights())
     x, y = RNG.normal(size=(6, 8, 8, 1)).astype("float32"), np.arange(6)

@@ -7,6 +7,7 @@ import dataclasses
 import keras
 import numpy as np
 import pytest
+from support.basics import ON_ONE
 from support.tiny_study import TINY, tiny_study
 
 import keras_lap
@@ -79,6 +80,7 @@ def test_initial_weights_depend_on_the_seed_alone(kind):
     assert np.abs(same_shape[0] - same_shape[1]).max() > 0.1
 
 
+@ON_ONE
 def test_batches_are_each_epochs_own_permutation():
     x, y = np.arange(10.0)[:, None], np.arange(10)
     batches = Batches(x, y, 4, seed=1)
@@ -108,6 +110,7 @@ def test_every_backend_trains_on_these_batches(monkeypatch):
     assert seen[-9:] == [(epoch, index) for epoch in range(3) for index in range(3)]
 
 
+@ON_ONE
 def test_multiplier_rises_by_tau_times_the_loss():
     training = Training(epochs=4, batch_size=20)  # one step an epoch
     method = least_action(0.7, tau=0.3, every=1)
@@ -117,6 +120,7 @@ def test_multiplier_rises_by_tau_times_the_loss():
     np.testing.assert_allclose(result["multiplier"], expected, rtol=1e-5)
 
 
+@ON_ONE
 def test_fixed_weight_never_moves():
     study = tiny_study(methods=(fixed_weight(0.7),))
     result = train(next(study.runs()))
@@ -124,6 +128,7 @@ def test_fixed_weight_never_moves():
     assert len(result["transport_cost"]) == len(result["test_accuracy"]) == 3
 
 
+@ON_ONE
 def test_block_costs_and_states_agree():
     study = tiny_study(methods=(least_action(1.0),))
     run = dataclasses.replace(next(study.runs()), keep_states=30)
@@ -139,6 +144,7 @@ def test_block_costs_and_states_agree():
     )
 
 
+@ON_ONE
 def test_learning_rate_drops():
     training = Training(10, 8, learning_rate=0.5, drop_epochs=(2, 4))
     rates = [training.rate(epoch) for epoch in range(6)]
@@ -150,6 +156,7 @@ def test_learning_rate_drops():
     assert result["task_loss"][0] != pytest.approx(result["task_loss"][1], rel=1e-3)
 
 
+@ON_ONE
 def test_test_examples_are_the_same_for_every_seed():
     first, second = (load_data(TINY.data, seed) for seed in (0, 1))
     np.testing.assert_array_equal(first.test.x, second.test.x)

@@ -6,6 +6,7 @@ import dataclasses
 import re
 
 import pytest
+from support.basics import ON_ONE
 from support.tiny_study import TINY, tiny_study
 
 from keras_lap import datasets, networks
@@ -22,6 +23,8 @@ from studies.engine import (
 from studies.engine.methods import Method
 from studies.engine.networks import NETWORKS
 from studies.engine.study import CLASSES
+
+pytestmark = ON_ONE
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import pytest
 from support import own_parts
+from support.basics import ON_ONE
 from support.tiny_study import TINY, tiny_study
 
 import keras_lap
@@ -30,6 +31,8 @@ from studies.engine import (
     train,
 )
 from studies.engine.building import build_initializer, build_network, load_data
+
+pytestmark = ON_ONE
 
 ROOT = Path(__file__).parents[2]
 HALF = keras.initializers.RandomNormal(stddev=0.5)
@@ -194,7 +197,6 @@ def test_own_data_are_those_of_the_seed():
     assert load_data(Data(first), 0).train.x is load_data(Data(first), 1).train.x
 
 
-@pytest.mark.skipif(keras.backend.backend() != "torch", reason="starts processes")
 def test_own_parts_reach_processes_and_the_file(tmp_path):
     alone = run_study(own_study(), tmp_path / "one.jsonl", progress=False)
     beside = run_study(own_study(), tmp_path / "two.jsonl", jobs=2, progress=False)
@@ -214,23 +216,24 @@ print(Network(build).configuration()["kind"])
 """
 
 
-@pytest.mark.skipif(keras.backend.backend() != "torch", reason="starts a process")
 def test_a_script_is_known_by_its_name(tmp_path):
+    """Run as `python mine.py`, as `python -m mine` and typed in, by one process."""
     (tmp_path / "mine.py").write_text(SCRIPT)
-
-    def run(*command, text=None):
-        return subprocess.run(
-            [sys.executable, *command],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            input=text,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    assert run("mine.py").stdout == run("-m", "mine").stdout == "mine.build\n"
-    assert "typed into a session" in run(text=SCRIPT).stderr
+    code = (
+        "import runpy\n"
+        "runpy.run_path('mine.py', run_name='__main__')\n"
+        "runpy.run_module('mine', run_name='__main__', alter_sys=True)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code + SCRIPT],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.stdout == 2 * "mine.build\n"
+    assert "typed into a session" in result.stderr
 
 
 def local(*args, **options):

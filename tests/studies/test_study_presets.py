@@ -8,6 +8,7 @@ import importlib
 import keras
 import numpy as np
 import pytest
+from support.basics import ON_ONE
 from support.tiny_study import tiny_study
 
 from keras_lap import datasets
@@ -39,6 +40,7 @@ def presets(name):
     return importlib.import_module(f"studies.paper.{name}").PRESETS
 
 
+@ON_ONE
 @pytest.mark.parametrize("name", OF_THE_PAPER)
 def test_paper_presets_are_the_authors_protocol(name):
     for setting in presets(name)["paper"].settings:
@@ -86,6 +88,7 @@ def test_both_orders_and_shorter_schedules():
     assert first.training.drop_epochs == (15, 22, 25)  # of 30
 
 
+@ON_ONE
 def test_the_order_of_the_multiplier():
     short = Training(epochs=2, batch_size=20)  # one step an epoch
 
@@ -120,6 +123,7 @@ def noise(monkeypatch):
     load_data.cache_clear()
 
 
+@ON_ONE
 def test_a_paper_run_on_mocked_data(noise, monkeypatch):
     paper = presets("table2_cifar10")["paper"].settings[0]
     setting = dataclasses.replace(

@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from support.basics import ON_ONE
 from support.tiny_study import TINY, tiny_study
 
 import keras_lap
@@ -31,10 +32,6 @@ from studies.engine.optimisation import CoupledSGD, OneCycle, SmoothedCrossEntro
 from studies.engine.training import Batches, _optimizer
 from studies.paper import depth, table1_mnist
 
-FIRST_BACKEND = pytest.mark.skipif(
-    keras.backend.backend() != "torch", reason="NumPy alone"
-)
-
 
 def regression():
     """A linear network, weights not zero, and thirty batches."""
@@ -45,8 +42,17 @@ def regression():
     return network, [each.astype("float32") for each in batches]
 
 
-@pytest.mark.parametrize("clip", [None, 0.5])
-@pytest.mark.parametrize("schedule", ["drop", "one cycle", "cosine"])
+@pytest.mark.parametrize(
+    ("schedule", "clip"),
+    [
+        ("drop", None),
+        ("one cycle", 0.5),
+        ("cosine", None),
+        pytest.param("drop", 0.5, marks=ON_ONE),
+        pytest.param("one cycle", None, marks=ON_ONE),
+        pytest.param("cosine", 0.5, marks=ON_ONE),
+    ],
+)
 def test_training_is_that_of_torch(schedule, clip):
     torch = pytest.importorskip("torch")
     network, (inputs, targets) = regression()
@@ -80,6 +86,7 @@ def test_training_is_that_of_torch(schedule, clip):
         np.testing.assert_allclose(ours, theirs.detach().numpy(), atol=1e-6, rtol=1e-6)
 
 
+@ON_ONE
 @pytest.mark.parametrize("steps", [3, 30, 756])
 def test_one_cycle_is_that_of_torch(steps):
     torch = pytest.importorskip("torch")
@@ -114,7 +121,7 @@ def test_smoothing_is_that_of_torch():
         assert float(loss) == pytest.approx(float(expected), rel=1e-6)
 
 
-@FIRST_BACKEND
+@ON_ONE
 def test_crops_and_flips_by_hand():
     # Every pixel says where it is: row + 100 column, and 1000 more for each image.
     rows, columns = np.indices((32, 32))
@@ -143,7 +150,7 @@ def test_crops_and_flips_by_hand():
     assert counts[:, 2].mean() == pytest.approx(0.5, abs=0.1)
 
 
-@FIRST_BACKEND
+@ON_ONE
 def test_draws_belong_to_seed_epoch_and_image():
     images = np.random.default_rng(0).normal(size=(20, 32, 32, 3)).astype("float32")
     batches = [
@@ -160,7 +167,7 @@ def test_draws_belong_to_seed_epoch_and_image():
         assert np.abs(parts[0] - other).max() > 0.1
 
 
-@FIRST_BACKEND
+@ON_ONE
 def test_pooling_is_the_mean_over_squares():
     images = np.arange(2 * 4 * 6 * 3, dtype="float32").reshape(2, 4, 6, 3)
     found = pooled(images, 2)
@@ -172,7 +179,7 @@ def test_pooling_is_the_mean_over_squares():
         pooled(images, 3)
 
 
-@FIRST_BACKEND
+@ON_ONE
 def test_pooled_and_uniform_data():
     sklearn = pytest.importorskip("sklearn.datasets")
     data = Data("digits", 100, 50, balanced=False, pool=4)
@@ -190,6 +197,7 @@ def test_pooled_and_uniform_data():
     assert counts.max() > counts.min() + 1
 
 
+@ON_ONE
 def test_the_score_is_the_best_epoch_on_half_of_the_test_data():
     study = tiny_study(training=Training(3, 8), methods=(plain(),))
     run = next(study.runs())
@@ -201,6 +209,7 @@ def test_the_score_is_the_best_epoch_on_half_of_the_test_data():
     assert np.isnan(measures.half_accuracy({"result": {"test_accuracy": [0.5]}}))
 
 
+@ON_ONE
 def test_the_half_that_is_scored_follows_the_seed():
     # At this rate nothing moves, and without normalisation nothing else does.
     generator = np.random.default_rng(0)
@@ -218,6 +227,7 @@ def test_the_half_that_is_scored_follows_the_seed():
     assert found["test_accuracy"] == [pytest.approx(right.mean())]
 
 
+@ON_ONE
 def test_rivals_change_what_they_say():
     network = Network("small_image_resnet", 2, 2)
     training = Training(1, 20, coupled_decay=1e-4)
@@ -246,7 +256,7 @@ def test_rivals_change_what_they_say():
         dataclasses.replace(setting, network=Network("resnet9", 2))
 
 
-@FIRST_BACKEND
+@ON_ONE
 def test_what_is_added_later_leaves_old_results_their_names():
     # From the committed results of Table 1 and of the depths.
     for module, count in ((table1_mnist, 240), (depth, 100)):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support.basics import ON_ONE
 from support.tiny_study import fake_record, fake_result, tiny_study
 
 from studies.engine import (
@@ -24,6 +25,8 @@ from studies.engine import (
     tables,
 )
 from studies.engine.statistics import mean_interval, paired_difference
+
+pytestmark = ON_ONE
 
 stats = pytest.importorskip("scipy.stats")
 

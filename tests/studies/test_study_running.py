@@ -7,13 +7,12 @@ import math
 
 import keras
 import pytest
+from support.basics import ON_ONE
 from support.tiny_study import fake_result, tiny_study
 
 from studies.engine import environment, records, run_study, running
 
-once = pytest.mark.skipif(
-    keras.backend.backend() != "torch", reason="starts processes, once is enough"
-)
+pytestmark = ON_ONE
 
 
 @pytest.fixture
@@ -140,7 +139,6 @@ def test_revision_is_that_of_a_checkout(monkeypatch, tmp_path):
     assert environment._revision() is None
 
 
-@once
 def test_jobs_side_by_side(tmp_path):
     study = tiny_study()
     alone = run_study(study, tmp_path / "one.jsonl", progress=False)
@@ -149,7 +147,6 @@ def test_jobs_side_by_side(tmp_path):
     assert len(records.read(tmp_path / "two.jsonl")) == 4
 
 
-@once
 def test_a_dask_cluster(tmp_path):
     joblib = pytest.importorskip("joblib")
     distributed = pytest.importorskip("distributed")

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import keras
 import numpy as np
+import pytest
+
+# What depends on no backend is tested on the quickest one.
+ON_ONE = pytest.mark.skipif(
+    keras.backend.backend() != "torch", reason="says the same on every backend"
+)
 
 
 def build_dense_network(blocks=3, width=6, features=64, classes=10, **dense_options):

@@ -6,6 +6,8 @@ becomes of raw data is compared with the task itself.
 
 from __future__ import annotations
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -139,19 +141,38 @@ of_all_tasks = pytest.mark.parametrize(("build", "raw"), TASKS.items())
 of_two_tasks = pytest.mark.parametrize(("build", "raw"), [*TASKS.items()][1:])
 
 
-def pair(build, multiplier=NO_ENERGY):
-    """A task, and a model around another one with the same weights."""
-    task, network = build(), build()
-    network.set_weights(task.get_weights())
-    model = keras_lap.LeastActionModel(network, initial_multiplier=multiplier)
-    for each in (task, model):
-        each.compile(
-            keras.optimizers.SGD(0.01),
-            crossentropy(),
-            metrics=["accuracy"],
-            weighted_metrics=[],
-        )
-    return task, model
+def prepared(model):
+    model.compile(
+        keras.optimizers.SGD(0.01),
+        crossentropy(),
+        metrics=["accuracy"],
+        weighted_metrics=[],
+    )
+    return model
+
+
+def wrapped(build, multiplier=NO_ENERGY):
+    return prepared(keras_lap.LeastActionModel(build(), initial_multiplier=multiplier))
+
+
+@pytest.fixture(scope="module")
+def pair():
+    """A task, and a model around another one, which start from the same weights.
+
+    Both are made once for each task and fed with batches of one size: on JAX and
+    TensorFlow it is compiling that takes the time.
+    """
+
+    @functools.cache
+    def make(build):
+        return prepared(build()), wrapped(build)
+
+    def alike(build):
+        task, model = make(build)
+        model.network.set_weights(task.get_weights())
+        return task, model
+
+    return alike
 
 
 def assert_alike(ours, theirs):
@@ -163,7 +184,7 @@ def assert_alike(ours, theirs):
 
 @pytest.mark.way("task with raw images or strings")
 @of_all_tasks
-def test_a_task_is_fed_with_raw_data(build, raw):
+def test_a_task_is_fed_with_raw_data(pair, build, raw):
     task, model = pair(build)
     untrained = model.predict(raw, verbose=0)
     np.testing.assert_allclose(untrained, task.predict(raw, verbose=0), rtol=1e-6)
@@ -185,26 +206,29 @@ def test_a_task_is_fed_with_raw_data(build, raw):
 
 
 @of_two_tasks
-def test_single_batches_of_raw_data(build, raw):
+def test_single_batches_of_raw_data(pair, build, raw):
     task, model = pair(build)
     ours, theirs = (each.predict_on_batch(raw) for each in (model, task))
     np.testing.assert_allclose(ours, theirs, rtol=1e-6)
     for method in ("train_on_batch", "test_on_batch"):
         ours, theirs = (
-            getattr(each, method)(raw, LABELS, WEIGHTS, return_dict=True)
+            getattr(each, method)(raw[:4], LABELS[:4], WEIGHTS[:4], return_dict=True)
             for each in (model, task)
         )
         assert_alike(ours, theirs)
 
 
-def test_raw_data_in_a_data_set_split_and_weighted_by_class():
+def test_raw_data_in_a_data_set_split_and_weighted_by_class(pair):
     data = pytest.importorskip("tensorflow").data.Dataset
     task, model = pair(vit_classifier)
     weights = {0: 1.0, 1: 2.0, 2: 3.0}
     both = data.from_tensor_slices((IMAGES, LABELS)).batch(4)
     for options in (
         {"x": both, "validation_data": both},
-        {"x": IMAGES, "y": LABELS, "validation_split": 0.25, "class_weight": weights},
+        {
+            **{"x": IMAGES, "y": LABELS, "batch_size": 4},
+            **{"validation_split": 0.5, "class_weight": weights},
+        },
     ):
         assert_alike(
             *(each.fit(**options, verbose=0).history for each in (model, task))
@@ -217,14 +241,14 @@ def test_raw_data_in_a_data_set_split_and_weighted_by_class():
     [(vit_classifier, IMAGES[:, :16, :16]), (bert_classifier, STRINGS)],
 )
 def test_raw_data_train_as_prepared_ones_do(build, raw):
-    raw_model, model = (pair(build, 0.5)[1] for _ in range(2))
+    raw_model, model = (wrapped(build, 0.5) for _ in range(2))
     model.network.set_weights(raw_model.network.get_weights())
-    prepared = tree.map_structure(ops.convert_to_numpy, model.network.preprocessor(raw))
+    arrays = tree.map_structure(ops.convert_to_numpy, model.network.preprocessor(raw))
     model.network.preprocessor = None
     rises = keras_lap.callbacks.MultiplierUpdate(tau=2.0)
     ours, theirs = (
         each.fit(x, y=LABELS, shuffle=False, callbacks=[rises], verbose=0).history
-        for each, x in ((raw_model, raw), (model, prepared))
+        for each, x in ((raw_model, raw), (model, arrays))
     )
     assert_alike(ours, theirs)
     loss, cost = ours["task_loss"][0], ours["transport_cost"][0]
@@ -232,20 +256,21 @@ def test_raw_data_train_as_prepared_ones_do(build, raw):
     assert ours["loss"][0] == pytest.approx(loss + cost / 0.5, rel=1e-5)
     reports = [
         keras_lap.transport.analyze(each, np.asarray(x) if x is raw else x, verbose=0)
-        for each, x in ((raw_model, raw), (model, prepared))
+        for each, x in ((raw_model, raw), (model, arrays))
     ]
     costs = [[block.cost for block in report.blocks] for report in reports]
     np.testing.assert_allclose(*costs, rtol=1e-4)  # of weights trained apart
 
 
 @of_two_tasks
-def test_a_loaded_task_is_fed_with_raw_data(build, raw, tmp_path):
-    model = pair(build)[1]
+def test_a_loaded_task_is_fed_with_raw_data(pair, build, raw, tmp_path):
+    _, model = pair(build)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     seen = [each.predict(raw, verbose=0) for each in (loaded, model)]
     np.testing.assert_allclose(*seen, rtol=1e-6)
-    logs = [each.train_on_batch(raw, LABELS) for each in (loaded, model)]
+    batch = raw[:4], LABELS[:4], WEIGHTS[:4]
+    logs = [each.train_on_batch(*batch) for each in (loaded, model)]
     np.testing.assert_allclose(*logs, rtol=1e-5)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-
 import keras
 import numpy as np
 import pytest
@@ -22,14 +20,6 @@ pytestmark = [
 
 COSTS = [running_costs.PathLoss(), running_costs.ControlCost(0.01)]
 HORIZONS, BETAS = [1.0, 4.0], [0.0, 2.0]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _collect_less():
-    """KerasTuner collects garbage before every model: what is imported is none."""
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 @pytest.fixture
