@@ -74,15 +74,15 @@ def table(claims: Sequence[Claim], folder: Path) -> str:
     rows = []
     for claim in claims:
         found = read(folder / claim.file) if claim.judge else []
-        measured, verdict, where = "–", NOT_RUN, "–"
-        if claim.judge and found:
-            measured, verdict = claim.judge(found)
-            where = f"[{Path(claim.file).stem}]({claim.file})"
+        measured, verdict = (
+            claim.judge(found) if claim.judge and found else ("–", NOT_RUN)
+        )
         if claim.source == OURS:  # nobody said so before
             verdict = verdict.replace("not reproduced", "does not hold")
             verdict = verdict.replace("reproduced", "holds")
-        rows.append((claim.text, verdict, measured, claim.source, where))
-    header = ("claim", "verdict", "measured here", "source", "tables")
+        linked = f"[{verdict}]({claim.file})" if found else verdict
+        rows.append((claim.text, claim.source, linked, measured))
+    header = ("claim", "source", "verdict", "measured here")
     return Table("", header, tuple(rows)).markdown().partition("\n\n")[2]
 
 

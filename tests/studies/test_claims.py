@@ -131,10 +131,10 @@ def test_a_table_of_claims(tmp_path):
     ).splitlines()
     measured = "transport cost 40 → 4"
     assert lines[2:] == [
-        f"| short | reproduced | {measured} | Table 1 | [table](table.md) |",
-        f"| short | holds | {measured} | ours | [table](table.md) |",
-        "| later | not run | – | Table 2 | – |",
-        "| never | not run | – | Table 3 | – |",
+        f"| short | Table 1 | [reproduced](table.md) | {measured} |",
+        f"| short | ours | [holds](table.md) | {measured} |",
+        "| later | Table 2 | not run | – |",
+        "| never | Table 3 | not run | – |",
     ]
 
 
