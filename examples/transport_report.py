@@ -15,13 +15,10 @@ the pictures of its training: λ, task loss and transport cost, and with a
 from __future__ import annotations
 
 import argparse
-import base64
 import csv
 import html
-import io
 import tempfile
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import keras
@@ -29,35 +26,8 @@ import numpy as np
 
 import keras_lap
 from keras_lap import transport
-
-PAGE = Template("""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>$title</title>
-<style>
-body { font: 16px/1.5 system-ui, sans-serif; color: #222; margin: 2rem auto;
-       max-width: 80rem; padding: 0 1rem; }
-h1, h2, h3 { line-height: 1.2; }
-h2 { border-bottom: 1px solid #bbb; margin-top: 3rem; padding-bottom: .3rem; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: .85rem; margin: 1rem 0; }
-th, td { padding: .2rem .7rem; text-align: right; white-space: nowrap; }
-th { border-bottom: 2px solid #444; }
-tr + tr td { border-top: 1px solid #ddd; }
-td:first-child, th:first-child { text-align: left; }
-figure { margin: 1.5rem 0; }
-figure img { max-width: 100%; height: auto; }
-figcaption { color: #555; font-size: .9rem; max-width: 45rem; }
-</style>
-</head>
-<body>
-<h1>$title</h1>
-$body
-</body>
-</html>
-""")
+from keras_lap._drawing import html_figure as picture
+from keras_lap._drawing import html_image, html_page
 
 NOTE = """<p>A block moves its state from x<sub>k</sub> to x<sub>k+1</sub>; v is the
 difference. A stage is a run of blocks that move one state through a space of fixed
@@ -115,7 +85,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         "<tr>" + "".join(f"<td>{cell(value)}</td>" for value in row.values()) + "</tr>"
         for row in rows
     )
-    return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
+    return f"<table><tr>{head}</tr>{body}</table>"
 
 
 def cell(value: Any) -> str:
@@ -161,29 +131,12 @@ def numbers(name: str, report: transport.TransportReport) -> str:
     )
 
 
-def image(data: bytes, kind: str, caption: str) -> str:
-    """An image inside the page."""
-    code = base64.b64encode(data).decode()
-    text = html.escape(caption)
-    return (
-        f'<figure><img src="data:image/{kind};base64,{code}" alt="{text}">'
-        f"<figcaption>{text}</figcaption></figure>"
-    )
-
-
-def picture(drawn: Any, caption: str) -> str:
-    """A matplotlib figure, or the figure of axes, inside the page."""
-    buffer = io.BytesIO()
-    getattr(drawn, "figure", drawn).savefig(buffer, format="png", dpi=120)
-    return image(buffer.getvalue(), "png", caption)
-
-
 def animation(report: transport.TransportReport, stage: int, caption: str) -> str:
     """An animation inside the page."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "transport.gif"
         transport.animate(report, path, stage)
-        return image(path.read_bytes(), "gif", caption)
+        return html_image(path.read_bytes(), "gif", caption)
 
 
 def pictures(reports: dict[str, transport.TransportReport], stage: int) -> str:
@@ -218,11 +171,8 @@ def pictures(reports: dict[str, transport.TransportReport], stage: int) -> str:
 
 
 def training(histories: dict[str, dict[str, list[float]]]) -> str:
-    """The pictures of the trainings that left a log."""
-    if not histories:
-        return ""
+    """The pictures of the trainings that left a log, of which there is one."""
     parts = [
-        "<h2>Training</h2>",
         picture(
             transport.plot_training(histories),
             "Multiplier, task loss and transport cost over the epochs. The cost is "
@@ -245,30 +195,60 @@ def main() -> None:
     """Runs everything."""
     options = parse_arguments()
     x, y = load_data(options)
-    reports, histories = {}, {}
+    reports, histories, accuracies = {}, {}, {}
     for path in options.networks:
         print(path)
         network = keras.saving.load_model(path, compile=False)
         reports[path.stem] = transport.analyze(network, x, y, p=options.p)
         print(reports[path.stem])
+        if (share := accuracy(network, x, y)) is not None:
+            accuracies[path.stem] = share
         if history := read_log(path.with_suffix(".csv")):
             histories[path.stem] = history
     source = options.data.name if options.data else options.dataset
-    body = [
-        NOTE,
-        "<h2>Numbers</h2>",
-        *(numbers(name, report) for name, report in reports.items()),
-        f"<h2>Pictures of stage {options.stage % len(report_stages(reports))}</h2>",
-        pictures(reports, options.stage),
-        training(histories),
-    ]
-    page = PAGE.substitute(
-        title=html.escape(f"Transport of {source} by {', '.join(reports)}"),
-        body="".join(body),
-    )
+    stage = options.stage % len(report_stages(reports))
+    listed = [numbers(name, report) for name, report in reports.items()]
+    sections = {
+        f"Where do the points go? Stage {stage}": [pictures(reports, options.stage)],
+        "What does each block do?": [NOTE, *listed],
+    }
+    if histories:
+        sections["How did training go?"] = [training(histories)]
+    title = f"Transport of {source} by {', '.join(reports)}"
+    page = html_page(title, first(reports, accuracies), sections)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(page, encoding="utf-8")
     print(f"Report: {options.out}")
+
+
+def first(
+    reports: dict[str, transport.TransportReport], accuracies: dict[str, float]
+) -> str:
+    """How much less the laziest network moves the data, in one plain sentence."""
+    least = min(reports, key=lambda name: reports[name].total_cost)
+    most = max(reports, key=lambda name: reports[name].total_cost)
+    cost = reports[least].total_cost
+    if least == most or not cost:
+        return f"{least} moves the data at a transport cost of {cost:.3g}."
+    times = reports[most].total_cost / cost
+    said = f"{least} moves the data {times:,.{0 if times >= 10 else 1}f} times less "
+    said += f"than {most}, by transport cost"
+    if not {least, most} <= set(accuracies):
+        return f"{said}."
+    change = round(100 * (accuracies[least] - accuracies[most]), 1)
+    if not change:
+        return f"{said}, at equal accuracy."
+    more = "more" if change > 0 else "less"
+    return f"{said}, and is {abs(change)} percentage points {more} accurate."
+
+
+def accuracy(network: keras.Model, x: np.ndarray, y: np.ndarray | None) -> float | None:
+    """Share of samples classified rightly; None if the labels are no classes."""
+    answers = network.predict(x, verbose=0)
+    classes = y is not None and y.ndim == 1 and np.issubdtype(y.dtype, np.integer)
+    if not classes or answers.ndim != 2 or answers.shape[1] < 2:
+        return None
+    return float(np.mean(np.argmax(answers, -1) == y))
 
 
 def report_stages(reports: dict[str, transport.TransportReport]) -> tuple[Any, ...]:

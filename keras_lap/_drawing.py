@@ -1,10 +1,12 @@
-"""What all pictures and tables have in common: colours, axes, names and columns."""
+"""What all pictures, tables and pages have in common: colours, axes, names, columns."""
 
 from __future__ import annotations
 
+import base64
 import html
+import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from keras_lap._extras import require
@@ -125,6 +127,91 @@ def html_table(rows: Sequence[Sequence[str]]) -> str:
         cells = "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row)
         lines.append(f"<tr>{cells}</tr>")
     return f"<table>{''.join(lines)}</table>"
+
+
+def html_figure(figure: Any, caption: str) -> str:
+    """A matplotlib figure inside a page, with what it shows below.
+
+    Args:
+        figure: The figure, or axes of it.
+        caption: What is seen.
+    """
+    buffer = io.BytesIO()
+    getattr(figure, "figure", figure).savefig(buffer, format="png", dpi=120)
+    return html_image(buffer.getvalue(), "png", caption)
+
+
+def html_image(data: bytes, kind: str, caption: str) -> str:
+    """An image inside a page, as `html_figure`.
+
+    Args:
+        data: Of the file.
+        kind: `"png"` or `"gif"`.
+        caption: What is seen.
+    """
+    code, text = base64.b64encode(data).decode(), html.escape(caption)
+    return (
+        f'<figure><img src="data:image/{kind};base64,{code}" alt="{text}">'
+        f"<figcaption>{text}</figcaption></figure>"
+    )
+
+
+def html_page(
+    title: str, first: str, sections: Mapping[str, Sequence[str]], data: str = ""
+) -> str:
+    """A page that needs no other file and no connection, light or dark as its reader.
+
+    Args:
+        title: Its title, as text.
+        first: The plain sentence that stands first, as text.
+        sections: Pieces of HTML by the question that they answer.
+        data: The numbers as JSON, for programs.
+    """
+    body = [f'<p class="first">{html.escape(first)}</p>']
+    for question, pieces in sections.items():
+        body += [f"<h2>{html.escape(question)}</h2>", *pieces]
+    if data:
+        plain = data.replace("<", "\\u003c")
+        body.append(f'<script type="application/json">{plain}</script>')
+    return _PAGE.format(title=html.escape(title), body="\n".join(body))
+
+
+# Pictures are on white: in the dark their light is turned round, their colours kept.
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+:root {{ color-scheme: light dark; --line: #ccc; --pale: #555; }}
+body {{ font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem;
+       padding: 0 1rem; background: #fff; color: #222; }}
+h1, h2, h3 {{ line-height: 1.2; }}
+h2 {{ border-bottom: 1px solid var(--line); margin-top: 2.5rem; }}
+.first {{ font-size: 1.25rem; }}
+table {{ border-collapse: collapse; display: block; font-size: .85rem; margin: 1rem 0;
+        max-width: 100%; overflow-x: auto; }}
+th, td {{ padding: .2rem .7rem; text-align: right; white-space: nowrap; }}
+th {{ border-bottom: 2px solid var(--pale); }}
+tr + tr td {{ border-top: 1px solid var(--line); }}
+td:first-child, th:first-child {{ text-align: left; }}
+figure {{ margin: 1.5rem 0; }}
+img {{ max-width: 100%; height: auto; }}
+figcaption {{ color: var(--pale); font-size: .9rem; max-width: 45rem; }}
+@media (prefers-color-scheme: dark) {{
+  :root {{ --line: #444; --pale: #aaa; }}
+  body {{ background: #1b1e26; color: #ddd; }}
+  img {{ filter: invert(.9) hue-rotate(180deg); }}
+}}
+</style>
+</head>
+<body>
+<h1>{title}</h1>
+{body}
+</body>
+</html>
+"""
 
 
 def few(names: Sequence[str], at_most: int = 3) -> str:

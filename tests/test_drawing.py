@@ -76,3 +76,15 @@ def test_plain_is_orange_and_least_action_blue_whatever_the_order():
     # Nothing is kept free where neither is drawn, and many names begin again.
     assert _drawing.colors_of(["a", "b"]) == list(_drawing.COLORS[:2])
     assert len(_drawing.colors_of(map(str, range(30)))) == 30
+
+
+def test_a_page_needs_no_other_file_and_escapes_what_is_text():
+    page = _drawing.html_page(
+        "<a>", "less & less", {"Why <b>?": ["<p>so</p>"]}, '{"name": "</script>"}'
+    )
+    assert "<title>&lt;a&gt;</title>" in page
+    assert '<p class="first">less &amp; less</p>' in page
+    assert "<h2>Why &lt;b&gt;?</h2>\n<p>so</p>" in page
+    assert page.count("</script>") == 1
+    assert "prefers-color-scheme: dark" in page
+    assert "http" not in page

@@ -1,12 +1,13 @@
 """Looks at every page of the built site in headless Chromium.
 
-Each page is opened on a desktop (1280 pixels) and on a phone (400), light and dark,
-from a server of its own that adds one script to it. The script says what a reader would
-suffer: a page wider than its window, code wider than its box on a desktop, an error on
-the console, a request to another server, a picture that did not load. Screenshots stay
-in `build/screenshots/`.
+Each page is opened on a desktop (1280 pixels) and on a phone (400), light and dark, in
+four frames of one window, from a server of its own that adds one script to it. The
+script says what a reader would suffer: a page wider than its window, code wider than
+its box on a desktop, an error on the console, a request to another server, a picture
+that did not load. Screenshots stay in `build/screenshots/`.
 
-    make docs-check
+    make docs-check                               # all pages
+    python docs/hooks/browser.py home results     # two of the site that is there
 
 It needs a Chromium, on the path or named by CHROMIUM, and ends with status 1 where
 a page has a fault.
@@ -34,8 +35,9 @@ ROOT = Path(__file__).resolve().parents[2]
 SITE, SCREENSHOTS = ROOT / "build" / "site", ROOT / "build" / "screenshots"
 WIDTHS = {"desktop": 1280, "phone": 400}
 SCHEMES = {"light": "default", "dark": "slate"}
+HEIGHT = 1400
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-_SECONDS = 60
+_SECONDS = 120
 
 # Before anything of the page runs: collect what goes wrong, and set the colours.
 _BEFORE = """<script>
@@ -65,7 +67,7 @@ addEventListener("load", () => {
         "code wider than its box: " + code.textContent.trim().split("\\n")[0]);
     }
     const said = document.createElement("script");
-    said.type = "application/json"; said.id = "faults";
+    said.type = "application/json"; said.id = frameElement.name;
     said.textContent = JSON.stringify(faults);
     top.document.body.append(said);
   }, 300);
@@ -73,28 +75,37 @@ addEventListener("load", () => {
 </script>"""
 
 
-# A window is at least 500 pixels wide, so a page is shown in a frame within one.
-_FRAME = """<!doctype html><body style="margin: 0"><iframe src="PAGE" style="border: 0;
-width: WIDTHpx; height: 100vh"></iframe></body>"""
+# The frames of a window: a name, a width and a scheme each.
+FRAMES = [
+    (f"{device}-{colours}", width, scheme)
+    for device, width in WIDTHS.items()
+    for colours, scheme in SCHEMES.items()
+]
+_FRAME = """<iframe name="{name}" src="/{scheme}/{page}"
+style="border: 0; float: left; height: 100vh; width: {width}px"></iframe>"""
 
 
 class _Pages(http.server.SimpleHTTPRequestHandler):
-    """Serves the site, with the script in every page."""
-
-    scheme = "default"
+    """Serves the site under each scheme, with the script in every page."""
 
     def do_GET(self) -> None:
-        """Serves one file."""
-        if self.path.startswith("/frame/"):
-            width, _, page = self.path.removeprefix("/frame/").partition("/")
-            self._send(_FRAME.replace("PAGE", "/" + page).replace("WIDTH", width))
+        """Serves one file, or a window with four frames of a page."""
+        scheme, _, rest = self.path.lstrip("/").partition("/")
+        if scheme == "frames":
+            frames = (
+                _FRAME.format(name=name, scheme=colours, page=rest, width=width)
+                for name, width, colours in FRAMES
+            )
+            self._send(f'<!doctype html><body style="margin: 0">{"".join(frames)}')
             return
+        if scheme in SCHEMES.values():
+            self.path = "/" + rest
         path = Path(self.translate_path(self.path))
         path = path / "index.html" if path.is_dir() else path
         if path.suffix != ".html" or not path.exists():
             super().do_GET()
             return
-        script = _BEFORE.replace("SCHEME", self.scheme)
+        script = _BEFORE.replace("SCHEME", scheme)
         self._send(path.read_text("utf-8").replace("<head>", "<head>" + script, 1))
 
     def _send(self, page: str) -> None:
@@ -110,16 +121,13 @@ class _Pages(http.server.SimpleHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def serve(scheme: str) -> Iterator[str]:
+def serve() -> Iterator[str]:
     """Serves the site on a free port.
-
-    Args:
-        scheme: Material's colour scheme.
 
     Yields:
         The address.
     """
-    handler = partial(type("Pages", (_Pages,), {"scheme": scheme}), directory=str(SITE))
+    handler = partial(_Pages, directory=str(SITE))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -130,42 +138,44 @@ def serve(scheme: str) -> Iterator[str]:
         server.server_close()
 
 
-def faults_of(page: str) -> list[str]:
-    """What the script found, in a page as the browser left it.
+def faults_of(window: str) -> dict[str, list[str]]:
+    """What the script found, by frames, in a window as the browser left it.
 
     Args:
-        page: HTML, as `--dump-dom` prints it.
+        window: HTML, as `--dump-dom` prints it.
     """
-    found = re.search(r'id="faults">(.*?)</script>', page, re.DOTALL)
-    if not found:
-        return ["the page did not finish"]
-    return list(json.loads(unescape(found[1])))
+    found = {}
+    for name, _, _ in FRAMES:
+        said = re.search(rf'id="{name}">(.*?)</script>', window, re.DOTALL)
+        found[name] = (
+            list(json.loads(unescape(said[1]))) if said else ["did not finish"]
+        )
+    return found
 
 
-def look(chromium: str, address: str, width: int, picture: Path) -> list[str]:
-    """Opens one page, keeps its picture and returns its faults.
+def look(chromium: str, address: str, picture: Path) -> dict[str, list[str]]:
+    """Opens one page, keeps its picture and returns its faults by frames.
 
     Args:
         chromium: The browser.
-        address: Of the page.
-        width: Of the window, pixels.
+        address: Of the window.
         picture: Where its picture is kept.
     """
     picture.parent.mkdir(parents=True, exist_ok=True)
+    width = sum(width for _, width, _ in FRAMES)
     with tempfile.TemporaryDirectory() as profile:
         command = [
             *(chromium, "--headless", "--no-sandbox", "--disable-gpu"),
             *("--hide-scrollbars", f"--user-data-dir={profile}"),
-            f"--window-size={max(width, 500)},1400",
-            "--virtual-time-budget=5000",
+            *(f"--window-size={width},{HEIGHT}", "--virtual-time-budget=5000"),
+            *(f"--screenshot={picture}", "--dump-dom", address),
         ]
-        shot = [*command, f"--screenshot={picture}", address]
-        subprocess.run(shot, capture_output=True, timeout=_SECONDS, check=False)
-        dump = [*command, "--dump-dom", address]
-        done = subprocess.run(
-            dump, capture_output=True, text=True, timeout=_SECONDS, check=False
-        )
-    return faults_of(done.stdout)
+        window = ""
+        with contextlib.suppress(subprocess.TimeoutExpired):  # said of every frame
+            window = subprocess.run(
+                command, capture_output=True, text=True, timeout=_SECONDS, check=False
+            ).stdout
+    return faults_of(window)
 
 
 def pages(site: Path = SITE) -> list[str]:
@@ -175,7 +185,7 @@ def pages(site: Path = SITE) -> list[str]:
 
 
 def main() -> int:
-    """Looks at all pages.
+    """Looks at all pages, or at those that are named.
 
     Returns:
         The exit status.
@@ -190,16 +200,15 @@ def main() -> int:
         return 1
     only = sys.argv[1:]
     count = 0
-    for colours, scheme in SCHEMES.items():
-        with serve(scheme) as address:
-            for page in [p for p in pages() if not only or (p or "home") in only]:
-                for device, width in WIDTHS.items():
-                    name = f"{page.replace('/', '-') or 'home'}-{device}-{colours}.png"
-                    place = SCREENSHOTS / name
-                    where = f"{address}frame/{width}/{page + '/' if page else ''}"
-                    for fault in look(chromium, where, width, place):
-                        count += 1
-                        print(f"{page or 'home'} ({device}, {colours}): {fault}")
+    with serve() as address:
+        for page in [page for page in pages() if not only or (page or "home") in only]:
+            name = page or "home"
+            picture = SCREENSHOTS / f"{name.replace('/', '-')}.png"
+            where = f"{address}frames/{page + '/' if page else ''}"
+            for frame, faults in look(chromium, where, picture).items():
+                count += len(faults)
+                for fault in faults:
+                    print(f"{name} ({frame}): {fault}", flush=True)
     print(f"{count} faults. Screenshots: {SCREENSHOTS.relative_to(ROOT)}")
     return int(count > 0)
 

@@ -14,7 +14,7 @@ from mkdocs.structure.files import File, Files
 
 # Links that lead to a file of the repository, and to the page that has it.
 _LINKS = {
-    r"\]\(\.\./\.\./benchmarks/README\.md\)": "](../benchmarks.md)",
+    r"\]\(\.\./\.\./benchmarks/(README|results/\w+)\.md\)": "](../benchmarks.md)",
     r"\]\(\.\./\.\./docs/": "](../",
     r"\]\(\.\./\.\./examples/tutorials/(\w+)\.py\)": r"](../tutorials/\1.md)",
 }

@@ -19,6 +19,7 @@ import os
 import re
 import shutil
 import sys
+import textwrap
 import time
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from nbclient.exceptions import CellControlSignal, DeadKernelError
 log = logging.getLogger("mkdocs.hooks.tutorials")
 
 _CELL_LIMIT = 600  # seconds
+_COLUMNS = 86  # that fit a page's box at a width of 1280 pixels
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _PICTURE = re.compile(r"!\[[^\]]*\]\((out/[^)\s]+)\)")
 _KEY = "keras_lap_key"
@@ -48,7 +50,9 @@ def on_files(files: Files, config: Any) -> Files:
         place = f"tutorials/{script.stem}"
         page = _page(script, notebook)
         files.append(File.generated(config, f"{place}.md", content=page))
-        files.append(File.generated(config, f"{place}.py", content=script.read_text()))
+        text = script.read_text(encoding="utf-8")
+        files.append(File.generated(config, f"{place}.py", content=text))
+        files.append(File.generated(config, f"{place}.ipynb", content=_empty(text)))
         for picture in sorted(set(_PICTURE.findall(page))):
             if not (folder / picture).exists():
                 raise PluginError(f"{script.name} shows {picture} and does not draw it")
@@ -71,6 +75,16 @@ def _digest(root: Path) -> str:
         digest.update(path.relative_to(root).as_posix().encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def _empty(text: str) -> str:
+    """The script as a notebook that nobody has run, for readers to download."""
+    notebook = jupytext.reads(text, fmt="py:percent")
+    for number, cell in enumerate(notebook.cells):
+        cell["id"] = f"cell-{number}"  # the same in every build
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook.metadata = {"kernelspec": kernel}
+    return str(nbformat.writes(notebook))
 
 
 def _executed(script: Path, folder: Path, everything: str) -> Any:
@@ -124,15 +138,22 @@ def _run(notebook: Any, script: Path, folder: Path) -> None:
 
 def _page(script: Path, notebook: Any) -> str:
     """The notebook as Markdown."""
-    parts = []
+    name = script.stem
+    offer = (
+        f"[Notebook]({name}.ipynb){{ download={name}.ipynb }} · "
+        f"[script]({name}.py){{ download={name}.py }}"
+    )
+    parts: list[str] = []
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            parts.append(cell.source)
+            title, end, rest = cell.source.partition("\n")
+            first = f"{title}\n\n{offer}{end}{rest}"
+            parts.append(cell.source if parts else first)
             continue
         parts.append(_fenced(cell.source, "python"))
         shown = "".join(_text(output) for output in cell.outputs).rstrip()
         if shown:
-            parts.append(_fenced(shown, "{ .text .no-copy .output }"))
+            parts.append(_printed(shown))
     parts.append(
         f"---\n\nThis page is the script [`examples/tutorials/{script.name}`]"
         f"({script.name}), run when the site was built. Run it yourself by\n\n"
@@ -146,6 +167,21 @@ def _text(output: Any) -> str:
     if output.output_type == "stream":
         return output.text if output.name == "stdout" else ""
     return output.get("data", {}).get("text/plain", "") + "\n"
+
+
+def _printed(text: str) -> str:
+    """What was printed, so that it fits its box: prose is broken, tables are small."""
+    lines: list[str] = []
+    for line in text.splitlines():
+        if len(line) <= _COLUMNS or "  " in line.strip():  # a table has columns
+            lines.append(line)
+            continue
+        indent = " " * (len(line) - len(line.lstrip()) + 4)
+        lines += textwrap.wrap(
+            line, _COLUMNS, subsequent_indent=indent, break_long_words=False
+        )
+    small = " .small" if max(map(len, lines)) > _COLUMNS else ""
+    return _fenced("\n".join(lines), f"{{ .text .no-copy .output{small} }}")
 
 
 def _fenced(text: str, kind: str) -> str:

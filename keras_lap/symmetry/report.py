@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import html
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from keras_lap._checks import whole_number
-from keras_lap._drawing import GREY, color, counted, single, text_table
+from keras_lap._drawing import (
+    GREY,
+    color,
+    counted,
+    html_figure,
+    html_page,
+    html_table,
+    single,
+    text_table,
+)
 from keras_lap._extras import require
 from keras_lap.symmetry.actions import action_of
 from keras_lap.symmetry.groups import FiniteGroup
@@ -50,7 +61,33 @@ class EquivarianceReport:
     p_values: np.ndarray | None = None
     p_value: float | None = None
 
-    def __str__(self) -> str:
+    def save_html(self, path: str | Path) -> None:
+        """Writes a page with a sentence, the picture and all numbers.
+
+        It needs no other file.
+
+        Args:
+            path: Where to.
+
+        Raises:
+            ImportError: If matplotlib is not installed.
+        """
+        drawn = html_figure(plot_equivariance(self), "Error of each element.")
+        first = (
+            f"Under {self.group.name} the outputs change by "
+            f"{100 * self.relative_error:.3g} % of what they vary over the data."
+        )
+        sections = {"How far do the outputs move?": [drawn]}
+        sections["What does each element change?"] = [html_table(self._rows())]
+        if self.p_value is not None:
+            said = self._law().replace("The data obey the group:", "If they do,")
+            said = f"<p>{html.escape(said)}</p>"
+            sections["Do the data obey the group?"] = [said]
+        title = f"{self.model_name} under {self.group.name}"
+        Path(path).write_text(html_page(title, first, sections), encoding="utf-8")
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        """The elements as rows of text, the first of them the head."""
         columns = {
             "element": [str(g) for g in range(self.group.order)],
             "error": texts(self.errors, "{:.3g}"),
@@ -59,17 +96,25 @@ class EquivarianceReport:
             "p": texts(self.p_values, "{:.3g}"),
         }
         columns = {name: cells for name, cells in columns.items() if cells}
+        return [tuple(columns), *zip(*columns.values(), strict=True)]
+
+    def _law(self) -> str:
+        """What the exact p-value says."""
+        if self.p_value is None or math.isnan(self.p_value):
+            return NO_POWER
+        return f"The data obey the group: p = {self.p_value:.3g}. {HELD_OUT}"
+
+    def __str__(self) -> str:
+        head, *rows = self._rows()
         lines = [
             f"{self.model_name}, {self.group.name}, "
             f"{counted(self.samples, 'sample')}: relative error "
             f"{self.relative_error:.3g}",
             "",
-            *text_table(list(columns), zip(*columns.values(), strict=True), ">"),
+            *text_table(head, rows, ">"),
         ]
         if self.p_value is not None:
-            known = not math.isnan(self.p_value)
-            said = f"p = {self.p_value:.3g}. {HELD_OUT}" if known else NO_POWER
-            lines += ["", f"The data obey the group: {said}" if known else said]
+            lines += ["", self._law()]
         return "\n".join(lines)
 
 

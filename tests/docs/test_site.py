@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import types
 from pathlib import Path
 
@@ -128,12 +129,25 @@ def clone(tmp_path):
 def test_a_tutorial_becomes_a_page_and_runs_again_only_when_it_must(clone):
     files = clone.build()
     page = files["tutorials/counting.md"].content_string
-    assert page.startswith("# Counting\n\n![One, drawn](out/one.png)\n\n```python\n")
+    offer = "[Notebook](counting.ipynb){ download=counting.ipynb } · "
+    offer += "[script](counting.py){ download=counting.py }"
+    picture = "![One, drawn](out/one.png)"
+    assert page.startswith(f"# Counting\n\n{offer}\n\n{picture}\n\n```python\n")
     assert "\nseen 1\n" in page
     assert "\n2\n" in page
     assert "a warning\n" not in page.replace('print("a warning', "")
     assert files["tutorials/counting.py"].content_string == TUTORIAL
     assert files["tutorials/out/one.png"].content_bytes == b"one"
+    offered = json.loads(files["tutorials/counting.ipynb"].content_string)
+    assert (offered["nbformat"], offered["metadata"]["kernelspec"]["name"]) == (
+        4,
+        "python3",
+    )
+    cells = [(cell["cell_type"], "".join(cell["source"])) for cell in offered["cells"]]
+    assert [kind for kind, _ in cells] == ["markdown", "code", "code"]
+    assert cells[0][1].startswith("# Counting\n")
+    assert cells[2][1].endswith("1 + 1")
+    assert all(cell["outputs"] == [] for cell in offered["cells"][1:])
     first = clone.runs()
     assert clone.build()["tutorials/counting.md"].content_string == page
     assert clone.runs() == first
@@ -144,6 +158,19 @@ def test_a_tutorial_becomes_a_page_and_runs_again_only_when_it_must(clone):
     clone.script.write_text(TUTORIAL.replace("1 + 1", "1 + 2"))
     assert "\n3\n" in clone.build()["tutorials/counting.md"].content_string
     assert clone.runs() > second
+
+
+def test_what_a_tutorial_prints_fits_its_box(clone):
+    clone.script.write_text(TUTORIAL.replace("1 + 1", "print('word ' * 40)"))
+    page = clone.build()["tutorials/counting.md"].content_string
+    lines = page.partition("print('word ' * 40)\n```\n\n")[2].partition("\n```\n")[0]
+    assert lines.startswith("``` { .text .no-copy .output }\nword word")
+    assert lines.split().count("word") == 40
+    assert max(map(len, lines.splitlines())) <= 86
+    clone.script.write_text(TUTORIAL.replace("1 + 1", "print('a   ' * 30)"))
+    page = clone.build()["tutorials/counting.md"].content_string
+    table = ("a   " * 30).rstrip()
+    assert f"``` {{ .text .no-copy .output .small }}\n{table}\n```" in page
 
 
 def test_a_tutorial_that_fails_ends_the_build_every_time(clone):
@@ -189,3 +216,14 @@ def test_the_results_of_the_studies_have_their_page(tmp_path):
     link = "[cost](../../benchmarks/README.md)"
     text = config.plugins.on_page_markdown(link, **shown, config=config, files=files)
     assert text == link
+
+
+def test_what_the_browser_found_is_read_by_frames():
+    browser = hook("browser")
+    window = '<script id="desktop-light">["a &amp;lt; b", "wide"]</script>'
+    window += '<script id="phone-dark">[]</script>'
+    found = browser.faults_of(window)
+    assert found.pop("desktop-light") == ["a &lt; b", "wide"]
+    assert found.pop("phone-dark") == []
+    late = ["did not finish"]
+    assert found == {"desktop-dark": late, "phone-light": late}

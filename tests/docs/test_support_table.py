@@ -66,8 +66,27 @@ def test_tests_of_keras_are_counted_and_named(page):
     )
     assert "| pass | 1 | 0 | 0 |" in text
     assert "| left out | 0 | 1 | 0 |" in text
-    assert f"{reason[1:]}:\n\n- `TestTrainer.test` (JAX)\n" in text
+    summary = support_table.marked(reason[1:])
+    folded = f"{summary} (1)</summary>\n\n- `TestTrainer.test` (JAX)\n\n</details>\n"
+    assert folded in text
     assert "- Keras says so (1 on PyTorch).\n" in text
+
+
+def test_the_page_begins_with_its_one_table(page):
+    text = page(torch=result("works"))
+    before, table = text.split("| | TensorFlow | JAX | PyTorch |\n", 1)
+    assert before.count("\n") < 8
+    assert table.startswith(
+        "| --- | --- | --- | --- |\n| **Compiling and training** | | "
+    )
+    assert "\n## Notes\n" in table
+
+
+def test_code_in_what_is_folded_is_html():
+    text = support_table.marked("Names a layer to `TensorBoard`, not to `fit`")
+    assert text == (
+        "Names a layer to <code>TensorBoard</code>, not to <code>fit</code>"
+    )
 
 
 def test_no_table_of_a_test_that_failed(page):

@@ -1,4 +1,4 @@
-"""The laws of docs/theory.md, which are proved there, on cases that NumPy can solve."""
+"""The laws of docs/theory/horizons.md, proved there, on cases that NumPy can solve."""
 
 from __future__ import annotations
 

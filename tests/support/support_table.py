@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections import Counter
 from pathlib import Path
@@ -35,11 +36,10 @@ SECTIONS = {
 }
 HEAD = """# Support
 
-What works in which way of training, on each backend. This page is made from the results
-of the tests by `make support`; `make test` compares the two. *Works* means that the
-tests of this way pass: they compare with plain Keras, with one device, or with an
-uninterrupted run. *Fails* means that a test shows how, "–" that none runs there. A
-number leads to a note below. What to do instead is on the page of [limits](limits.md).
+*Works*: the tests of this way pass, which compare with plain Keras, with one device, or
+with an uninterrupted run. *Fails*: a test shows how. "–": none runs there. A number
+leads to a note below the table; [limits](limits.md) say what to do instead.
+
 """
 OWN = """
 ## Keras's own tests
@@ -48,6 +48,11 @@ Keras's wheel ships the tests of its trainer and of its callbacks. They run here
 each backend, with a `LeastActionModel` in the place of their models: the same layers,
 and a block that does not move its state, so that whatever Keras expects must hold
 (`tests/conformance`). Keras skips some itself, where a backend lacks what they test.
+"""
+FOOT = """
+## Where this page comes from
+
+`make support` makes it from the results of the tests; `make test` compares the two.
 """
 
 
@@ -95,34 +100,31 @@ def build(tests):
     unknown = [file for file in unknown if not file.startswith(CONFORMANCE)]
     if unknown:
         sys.exit(f"No section of the page for {', '.join(sorted(unknown))}.")
-    notes, parts = [], [HEAD]
+    notes = []
+    lines = ["| | " + " | ".join(BACKENDS.values()) + " |", "| --- " * 4 + "|"]
     for file, title in SECTIONS.items():
         own = {test: tests[test] for test in tests if file_of(test) == file}
-        parts.append(f"\n## {title}\n\n{table(own, notes)}")
-    lines = [
-        f"{number}. {sentence(note)}." for number, note in enumerate(notes, start=1)
-    ]
-    parts.append("\n## Notes\n\n" + "\n".join(lines) + "\n")
-    parts.append(OWN + conformance(tests))
-    return "".join(parts)
+        if own:
+            lines += [f"| **{title}** | | | |", *rows(own, notes)]
+    lines += ["", "## Notes", ""]
+    lines += [f"{number}. {sentence(note)}." for number, note in enumerate(notes, 1)]
+    return HEAD + "\n".join(lines) + "\n" + OWN + conformance(tests) + FOOT
 
 
 def file_of(test):
     return test.partition("::")[0]
 
 
-def table(tests, notes):
-    """Ways by backends; adds to the notes."""
-    rows = {}
+def rows(tests, notes):
+    """Ways by backends, a line each; adds to the notes."""
+    ways = {}
     for by_backend in tests.values():
         for backend, result in by_backend.items():
             for way in result["ways"]:
-                rows.setdefault(way, {}).setdefault(backend, []).append(result)
-    lines = ["| | " + " | ".join(BACKENDS.values()) + " |", "| --- " * 4 + "|"]
-    for way, by_backend in rows.items():
+                ways.setdefault(way, {}).setdefault(backend, []).append(result)
+    for way, by_backend in ways.items():
         cells = [cell(by_backend.get(each, []), notes) for each in BACKENDS]
-        lines.append(f"| {way} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        yield f"| {way} | {' | '.join(cells)} |"
 
 
 def cell(results, notes):
@@ -154,13 +156,15 @@ def conformance(tests):
     for kind in ("pass", "left out", "skipped by Keras"):
         numbers = [str(counts[backend][kind]) for backend in BACKENDS]
         lines.append(f"| {kind} | {' | '.join(numbers)} |")
-    lines += ["", "### Left out, and why"]
+    lines += ["", "### Left out, and why", "", "In brackets: how many tests."]
     for (kind, reason), named in reasons.items():
         if kind == "left out":
-            lines += ["", f"{sentence(reason)}:", ""]
+            summary = f"{marked(sentence(reason))} ({len(named)})"
+            lines += ["", f'<details markdown="1"><summary>{summary}</summary>', ""]
             for test, on in named.items():
                 where = ", ".join(BACKENDS[backend] for backend in on)
                 lines.append(f"- `{test.replace('::', '.')}` ({where})")
+            lines += ["", "</details>"]
     lines += ["", "### Skipped by Keras, and why", ""]
     for (kind, reason), named in reasons.items():
         if kind == "skipped by Keras":
@@ -170,6 +174,11 @@ def conformance(tests):
             ]
             lines.append(f"- {sentence(reason)} ({', '.join(numbers)}).")
     return "\n".join(lines) + "\n"
+
+
+def marked(text):
+    """Code within HTML, where no Markdown is read."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", text)
 
 
 def sentence(text):

@@ -74,6 +74,20 @@ def test_the_numbers_by_hand():
     assert len(str(report).splitlines()) == 8
 
 
+def test_the_page_says_the_error_in_a_sentence_and_has_all_numbers(tmp_path):
+    y = np.zeros((len(X), 1), "float32")
+    report = equivariance_report(lambda x: x[:, :1], X, cyclic(3), y=y, loss="mse")
+    report.save_html(tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text("utf-8")
+    percent = f"{100 * report.relative_error:.3g} %"
+    assert f"the outputs change by {percent} of what they vary" in page
+    assert [page.count(f"<td>{error:.3g}</td>") >= 1 for error in report.errors] == [
+        True
+    ] * 3
+    assert f"If they do, p = {report.p_value:.3g}" in page
+    assert "data:image/png" in page
+
+
 def test_a_linear_map_under_the_sign_has_root_two():
     network = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
     x = np.concatenate([X, -X])  # its mean is 0
