@@ -136,7 +136,21 @@ def initial_multiplier(wanted: Any) -> Dimension:
     if isinstance(wanted, str) and wanted == AUTO:
         return Dimension("initial_multiplier", "Fixed", (AUTO,))
     advice = "Small values weigh the energy more: 1 is a start, 5 a gentler one."
+    if isinstance(wanted, Share):
+        accepted = 'be numbers, or "auto"'
+        advice = f"Pass share={wanted.part:g} instead, or a range of shares."
+        raise refusal("initial_multiplier", accepted, wanted, advice, TypeError)
     return _dimension("initial_multiplier", wanted, _above(0, advice), log=True)
+
+
+def share(wanted: Any) -> Dimension:
+    """The dimension of the part s of `keras_lap.Share`: between 0 and 1, logarithmic."""
+
+    def check(name: str, value: Any) -> float:
+        number = finite_number(name, value, "> 0", _SHARE)
+        return Share(number).part if number < 1 else within(name, number, 0, 1, _SHARE)
+
+    return _dimension("share", wanted, check, log=True)
 
 
 def every(wanted: Any) -> Dimension:
