@@ -7,9 +7,9 @@ held constant; λ_0 of 0.5 and 5; and three weight decays as the rival.
 
 Decided before any test accuracy was looked at: two seeds of their own, 100 and 101, and
 validation data alone choose one method for all settings of a good start. Of the methods
-that lose at most half a point on the mean over the settings, and two points in none, it
-is that of the shortest path, by the geometric mean of C/plain. The decay is that of the
-best mean accuracy. What was chosen, the best `Share` under `MultiplierUpdate` if that is
+that lose at most half a point on the mean over the settings, and two points in none,
+it is that of the shortest path, by the geometric mean of C/plain. The decay is that of
+the best mean accuracy. The choice, the best `Share` under `MultiplierUpdate` if that is
 another, the decay, and the chosen one with that decay are confirmed on seeds 0 to 9,
 which all methods share: initial weights and order of batches.
 

@@ -49,7 +49,7 @@ def small_images(
 
 
 def load(setting: Setting) -> Parts:
-    """The data of a setting; convolutions see large images averaged to half the size."""
+    """The data of a setting; convolutions see large images at half their size."""
     parts = data.load(*setting.data)
     if parts.train[0].shape[1:] == setting.shape:
         return parts
