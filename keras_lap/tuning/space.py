@@ -144,7 +144,7 @@ def initial_multiplier(wanted: Any) -> Dimension:
 
 
 def share(wanted: Any) -> Dimension:
-    """The dimension of the part s of `keras_lap.Share`: between 0 and 1, logarithmic."""
+    """The dimension of the part s of a `Share`: between 0 and 1, logarithmic."""
 
     def check(name: str, value: Any) -> float:
         if not is_number(value) or not 0 < value < 1:
