@@ -81,7 +81,7 @@ class Study:
         self.path = path
         records.repair(path)
         self.found = by_key(records.read(path))
-        self._data: dict[str, Any] = {}
+        self._data: dict[tuple, Any] = {}
         self._trainers: dict[tuple, Any] = {}
 
     def run(self) -> None:
@@ -106,8 +106,8 @@ class Study:
             return
         result = self._trainer(setting, method).train(method, seed)
         if seed in TRIALS:  # of which nobody is to look at the test data
-            for name in ("test", "cost", "relative"):
-                del result[name]
+            hidden = ("test", "cost", "relative")
+            result = {k: value for k, value in result.items() if k not in hidden}
         line = {
             **dict(zip(judging.KEY, key, strict=True)),
             **result,

@@ -173,8 +173,8 @@ def cost_against_accuracy(results: Results) -> Any:
             if method != PLAIN.name and results.seeds(name, method, SEEDS):
                 price = results.price(name, method)
                 half = None if price.count < 2 else price.half_width
-                x = results.cost_ratio(name, method)
-                axis.errorbar(x, price.mean, half, fmt="ks", ms=4, capsize=2, lw=1)
+                at = results.cost_ratio(name, method)
+                axis.errorbar(at, price.mean, half, fmt="ks", ms=4, capsize=2, lw=1)
         axis.axhline(0.0, color="0.7", lw=0.8, zorder=0)
         axis.set(title=name, xscale="log", xlabel="C / plain", ylabel="change (points)")
     handles, labels = axes[0].get_legend_handles_labels()
