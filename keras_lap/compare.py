@@ -16,6 +16,7 @@ from keras_lap._checks import finite_number, whole_number
 from keras_lap._drawing import (
     colors_of,
     counted,
+    few,
     grid,
     html_table,
     label,
@@ -24,11 +25,13 @@ from keras_lap._drawing import (
     text_table,
 )
 from keras_lap._extras import require
-from keras_lap.depth import Scores
+from keras_lap.blocks import BlockReport, find_residual_blocks
+from keras_lap.depth import Scores, analyze
 from keras_lap.training import LeastActionModel
 from keras_lap.transport import each_sample
 
 _COST, _RELATIVE = "transport_cost", "relative_displacement"
+_NEEDED, _TOLERANCE = "layers_needed", 0.01
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,8 @@ class Comparison:
             nothing about another training.
         p: Exponent of the transport cost.
         num_samples: Samples of the data.
+        blocks: Of each name's first model, which blocks count: their places among those
+            that a search finds, from 1, or the name of one that it does not.
     """
 
     runs: dict[str, list[dict[str, float]]]
@@ -71,6 +76,7 @@ class Comparison:
     paired_over: str
     p: float
     num_samples: int
+    blocks: dict[str, list[int | str]] = field(repr=False)
 
     @property
     def numbers(self) -> list[str]:
@@ -90,13 +96,15 @@ class Comparison:
         """The numbers as plain data.
 
         Returns:
-            `{"p", "num_samples", "paired_over", "runs": {name: [{number: value}]},
-            "differences": [{"name", "number", "mean", "low", "high"}]}`.
+            `{"p", "num_samples", "paired_over", "blocks": {name: [place]}, "runs":
+            {name: [{number: value}]}, "differences": [{"name", "number", "mean",
+            "low", "high"}]}`.
         """
         return {
             "p": self.p,
             "num_samples": self.num_samples,
             "paired_over": self.paired_over,
+            "blocks": self.blocks,
             "runs": {name: [dict(run) for run in of] for name, of in self.runs.items()},
             "differences": [asdict(difference) for difference in self.differences],
         }
@@ -151,12 +159,21 @@ class Comparison:
     @property
     def _caption(self) -> str:
         alone = "; they say nothing about another training"
-        return (
+        lines = [
             "  differences: paired, with 95 % t-intervals over the "
-            f"{self.paired_over}{alone if self.paired_over == 'samples' else ''}\n"
+            f"{self.paired_over}{alone if self.paired_over == 'samples' else ''}",
             f"  {_COST}: sum over the blocks of mean |v|^{self.p:g} per element, as in "
-            f"inference; {_RELATIVE}: mean ‖v‖/‖x‖"
-        )
+            f"inference; {_RELATIVE}: mean ‖v‖/‖x‖",
+        ]
+        if _NEEDED in self.numbers:
+            lines.append(
+                f"  {_NEEDED}: the fewest blocks from which on every cut is within "
+                f"{100 * _TOLERANCE:g} %, by depth.analyze"
+            )
+        if len(set(map(str, self.blocks.values()))) > 1:
+            which = (f"{name}: {_spelled(of)}" for name, of in self.blocks.items())
+            lines.append(f"  costs are not of the same blocks; {'; '.join(which)}")
+        return "\n".join(lines)
 
     def _table(self) -> list[list[str]]:
         first, *others = self.runs
@@ -189,10 +206,12 @@ def compare(
         batch_size: Samples of a batch. Defaults to 32.
 
     Returns:
-        A `Comparison` of loss, metrics, transport cost and relative displacement. The
-        differences are paired: with several models for each name over the seeds, else
-        over the samples of the data; a metric that has no value for each sample then
-        has no interval.
+        A `Comparison` of loss, metrics, transport cost and relative displacement, and
+        of how many layers each model needs if `keras_lap.depth.analyze` can read them
+        all. It says so if other blocks count in one than in another, as by `blocks=`
+        of a `LeastActionModel`. The differences are paired: with several models for
+        each name over the seeds, else over the samples of the data; a number that has
+        no value for each sample then has no interval.
 
     Raises:
         ImportError: If SciPy is not installed.
@@ -221,6 +240,7 @@ def compare(
         for name, group in groups.items()
     }
     runs = {name: [numbers for numbers, _ in each] for name, each in read.items()}
+    _leave_out_what_some_lack(runs)
     _check_alike(runs)
     over = "seeds" if len(next(iter(runs.values()))) > 1 else "samples"
     first, *others = read
@@ -230,7 +250,8 @@ def compare(
         for number in runs[first][0]
     ]
     count = len(read[first][0][1][_COST])
-    return Comparison(runs, differences, over, p, count)
+    blocks = {name: _places(group[0]) for name, group in groups.items()}
+    return Comparison(runs, differences, over, p, count, blocks)
 
 
 _Read = tuple[dict[str, float], dict[str, np.ndarray]]
@@ -249,6 +270,11 @@ def _read(
     numbers[_COST] = float(np.mean(costs))
     numbers[_RELATIVE] = float(np.mean(relative[known])) if known.any() else math.nan
     samples = {_COST: costs, _RELATIVE: relative}
+    # Blocks that cannot be left out, or targets without a loss of each sample.
+    with contextlib.suppress(TypeError, ValueError):
+        options: dict[str, Any] = {"batch_size": batch_size, "verbose": 0}
+        found = analyze(model, x, y, tolerance=_TOLERANCE, **options)
+        numbers[_NEEDED] = float(found.layers_needed)
     # Several losses, or targets of an unknown kind, are not taken apart.
     with contextlib.suppress(TypeError, ValueError):
         scores = Scores(model)
@@ -335,6 +361,34 @@ def _exponent(groups: Mapping[str, Sequence[keras.Model]]) -> float:
             if p is not None:
                 return float(p)
     return 2.0
+
+
+def _places(model: keras.Model) -> list[int | str]:
+    """Which blocks count, by their place among those that a search finds, from 1."""
+    report = getattr(model, "block_report", None)
+    if not isinstance(report, BlockReport):
+        return list(range(1, len(find_residual_blocks(model)) + 1))
+    known: list[str] = []
+    with contextlib.suppress(TypeError, ValueError):  # a network that has to be told
+        known = [block.name for block in find_residual_blocks(model.network)]
+    return [
+        known.index(block.name) + 1 if block.name in known else block.name
+        for block in report
+    ]
+
+
+def _spelled(places: Sequence[int | str]) -> str:
+    """All places if they are the first ones, or a few."""
+    if list(places) == list(range(1, len(places) + 1)):
+        return f"1–{len(places)}"
+    return few([str(each) for each in places], at_most=8)
+
+
+def _leave_out_what_some_lack(runs: Mapping[str, Sequence[dict[str, float]]]) -> None:
+    every = [run for each in runs.values() for run in each]
+    if not all(_NEEDED in run for run in every):
+        for run in every:
+            run.pop(_NEEDED, None)
 
 
 def _check_alike(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> None:

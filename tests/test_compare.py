@@ -61,8 +61,8 @@ def test_two_models_are_paired_over_the_samples(p):
     found = keras_lap.compare({"plain": plain, "least": least}, (x, y), p=p)
     expected = [by_hand(net, x, y, p or 3.0) for net in (plain, least.network)]
     assert found.paired_over == "samples"
-    assert set(found.numbers) == set(expected[0])
-    for number in found.numbers:
+    assert set(found.numbers) == {*expected[0], "layers_needed"}
+    for number in expected[0]:
         a, b = (each[number] for each in expected)
         assert found.mean("plain", number) == pytest.approx(a.mean(), rel=1e-5)
         assert found.mean("least", number) == pytest.approx(b.mean(), rel=1e-5)
@@ -88,7 +88,7 @@ def test_several_models_of_a_name_are_paired_over_the_seeds():
         name: [by_hand(net, x, y, 2.0) for net in nets] for name, nets in groups.items()
     }
     assert found.paired_over == "seeds"
-    for number in found.numbers:
+    for number in values["a"][0]:
         a, b = ([each[number].mean() for each in values[name]] for name in "ab")
         (one,) = [each for each in found.differences if each.number == number]
         between = stats.ttest_rel(b, a).confidence_interval(0.95)
@@ -111,12 +111,64 @@ def test_what_it_shows():
     assert "<b>" not in page
     figure = found.plot()
     figure.canvas.draw()
-    assert len(figure.axes) == len(found.numbers)
+    assert sum(axis.axison for axis in figure.axes) == len(found.numbers)
     drawn = figure.axes[0].collections[1].get_offsets()[0, 1]
     assert drawn == found.mean("<b>", found.numbers[0])
     plain = found.to_dict()
     assert plain["runs"]["<b>"][0]["loss"] == found.mean("<b>", "loss")
     assert len(plain["differences"]) == len(found.numbers)
+
+
+def needed(net, x, y):
+    """From how many blocks on every cut is within one point; by NumPy."""
+    *branches, head = (as_numpy(v).astype(float) for v in net.trainable_variables)
+    state, right = x.astype(float), []
+    for kernel in [*branches, None]:
+        right.append(np.mean((state @ head).argmax(axis=1) == y))
+        state = state if kernel is None else state + state @ kernel
+    failing = [k for k, share in enumerate(right) if share < right[-1] - 0.01 - 1e-9]
+    return failing[-1] + 1 if failing else 0
+
+
+def test_how_many_layers_each_needs():
+    x, y = data()
+    pairs = [
+        (compiled(network(seed, 4)), compiled(network(seed, 3))) for seed in (0, 1)
+    ]
+    groups = {"a": [a for a, _ in pairs], "b": [b for _, b in pairs]}
+    found = keras_lap.compare(groups, (x, y))
+    every = []
+    for name, group in groups.items():
+        every += [needed(each, x, y) for each in group]
+        assert [run["layers_needed"] for run in found.runs[name]] == every[-2:]
+    assert len(set(every)) > 1
+    assert "the fewest blocks" in str(found)
+
+
+def test_where_one_cannot_be_cut_none_says_what_it_needs():
+    x, y = data()
+    pair = {}
+    net = network(0)
+    for name in "ab":
+        both = keras.Model(net.input, [net.output, net.output])
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        both.compile("sgd", loss=[loss, loss])
+        pair[name] = both
+    found = keras_lap.compare(pair, (x, [y, y]))
+    assert "layers_needed" not in found.numbers
+    assert "the fewest blocks" not in str(found)
+
+
+def test_it_says_that_other_blocks_count():
+    plain = network(0, blocks=3)
+    names = [block.name for block in keras_lap.find_residual_blocks(plain)]
+    some = keras_lap.LeastActionModel(network(1, blocks=3))
+    alike = {"plain": compiled(plain), "least": compiled(some)}
+    assert "same blocks" not in str(keras_lap.compare(alike, data()))
+    few = keras_lap.LeastActionModel(plain, blocks=[names[0], names[2]])
+    found = keras_lap.compare(alike | {"least": compiled(few)}, data())
+    assert found.blocks == {"plain": [1, 2, 3], "least": [1, 3]}
+    assert "not of the same blocks; plain: 1–3; least: 1, 3" in str(found)
 
 
 def test_a_metric_without_values_of_samples_has_no_interval():

@@ -58,6 +58,10 @@ def analyze(
     ``statistics="batch"`` measures as the logs do: on the same batches and weights, by
     the exponent of the energy, total cost and `transport_cost` agree.
 
+    Positions that a mask leaves out, as in training, have no part in any number; in the
+    states that are kept they are 0. Costs are means over all numbers that count; the
+    logs' mean over batches is the same where every batch has as many of them.
+
     Args:
         model: A trained model: any network with residual blocks, or a
             `LeastActionModel`, whose own blocks and exponent count.
@@ -196,8 +200,7 @@ class Measurement:
 
 
 def _total_cost(moves: list[Move], p: float) -> float:
-    pairs = ((m.before.astype(float), m.after.astype(float)) for m in moves)
-    return sum(float(np.mean(np.abs(after - before) ** p)) for before, after in pairs)
+    return sum(float(np.sum(move.cost(p))) / max(move.elements, 1) for move in moves)
 
 
 class _Collected:

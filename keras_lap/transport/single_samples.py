@@ -37,7 +37,9 @@ def each_sample(
     Returns:
         ``Σ_k mean |v_k|^p``, a mean over features, `(n,)`, whose mean is the total cost
         of `analyze`; and the mean over the blocks of ``‖v_k‖/‖x_k‖``, `(n,)`, without
-        those blocks where x_k is 0, NaN where it always is.
+        those blocks where x_k is 0, NaN where it always is. Positions that a mask
+        leaves out cost nothing; the sum over the others is divided by how many numbers
+        a sample has on average.
 
     Raises:
         ValueError: If `p` or `batch_size` is outside the values above, or there is no
@@ -46,7 +48,7 @@ def each_sample(
     reader = StateReader(model, blocks, include_projections)
     p = reader.exponent if p is None else finite_number("p", p, "> 1", "Use 2.")
     batch_size = whole_number("batch_size", batch_size, 1, "Use e.g. 32.")
-    costs, relative = [], []
+    costs, elements, relative = [], [], []
     for part, _ in batches(x, None, batch_size)[0]:
         moves = reader.moves(part)
         states = [
@@ -54,7 +56,8 @@ def each_sample(
             for pair in ((move.before, move.after) for move in moves)
         ]
         moved = [after - before for before, after in states]
-        costs.append(sum(np.mean(np.abs(v) ** p, axis=1) for v in moved))
+        costs.append(np.array([move.cost(p) for move in moves]))
+        elements.append([move.elements for move in moves])
         sizes = np.array([np.linalg.norm(before, axis=1) for before, _ in states])
         norms = np.array([np.linalg.norm(v, axis=1) for v in moved])
         counts = np.sum(sizes > 0, axis=0)
@@ -62,4 +65,8 @@ def each_sample(
         total = np.sum(ratios, axis=0)
         none = np.full_like(total, np.nan)
         relative.append(np.divide(total, counts, out=none, where=counts > 0))
-    return np.concatenate(costs), np.concatenate(relative)
+    sums = np.concatenate(costs, axis=1)
+    per_sample = np.sum(elements, axis=0) / sums.shape[1]
+    return np.sum(sums / np.maximum(per_sample, 1)[:, None], axis=0), np.concatenate(
+        relative
+    )

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+from keras import ops
 
 from keras_lap.blocks import (
     BlockReport,
@@ -29,14 +30,21 @@ class Move(NamedTuple):
     Attributes:
         name: Name of the block, from its second run on as `name#2`, `name#3`.
         kind: Its kind.
-        before: States before it, `(batch, ...)`.
+        before: States before it, `(batch, ...)`, 0 where a mask leaves positions out.
         after: States after it, likewise.
+        elements: How many numbers of all states before it count.
     """
 
     name: str
     kind: str
     before: np.ndarray
     after: np.ndarray
+    elements: int
+
+    def cost(self, p: float) -> np.ndarray:
+        """``Σ |v|^p`` of each sample, `(batch,)`, in float64."""
+        moved = self.after.astype(float) - self.before.astype(float)
+        return np.sum(np.abs(moved.reshape(len(moved), -1)) ** p, axis=1)
 
 
 class StateReader(FedLikeNetwork):
@@ -72,15 +80,23 @@ class StateReader(FedLikeNetwork):
             self.network = model
             report = find_residual_blocks(model, blocks, include_projections)
         require_blocks(report, "whose transport could be measured")
+        mask = getattr(model, "mask", None) if self.network is not model else None
         energy = getattr(model, "energy", None)
         self.report = report
         self.exponent = energy.p if isinstance(energy, DisplacementEnergy) else 2.0
-        self._record = Recorder(self.network, report, ["states"])
+        self._record = Recorder(self.network, report, ["states", "masks"], mask)
         self.built = True
 
     def call(self, inputs: Any) -> Any:
-        """The states before and after each block, once for each of its runs."""
-        return self._record(inputs, training=False).states
+        """The states before and after each block and their masks, for each run."""
+        seen = self._record(inputs, training=False)
+        pairs = [pair for runs in seen.states or () for pair in runs]
+        masks = iter(
+            # Keras hands on tensors alone; this counts all positions.
+            ops.ones(ops.shape(before)[:1]) if mask is None else mask
+            for (before, _), mask in zip(pairs, seen.masks or (), strict=True)
+        )
+        return [[(*pair, next(masks)) for pair in runs] for runs in seen.states or ()]
 
     def moves(self, x: Any) -> list[Move]:
         """Runs one batch: what the network takes, in arrays of shape `(batch, ...)`."""
@@ -107,11 +123,27 @@ class StateReader(FedLikeNetwork):
             Move(
                 block.name if number == 1 else f"{block.name}#{number}",
                 block.kind,
-                *map(np.asarray, pair),
+                *_counting(*map(np.asarray, seen)),
             )
             for block, runs in zip(self.report, states, strict=True)
-            for number, pair in enumerate(runs, start=1)
+            for number, seen in enumerate(runs, start=1)
         ]
+
+
+def _counting(
+    before: np.ndarray, after: np.ndarray, mask: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, int]:
+    """States with zeros where the mask leaves positions out, and what counts.
+
+    So padding has no part in norms, angles and distances, whatever stood there.
+    """
+    counts = mask != 0
+    if counts.all():
+        return before, after, before.size
+    each = int(np.prod(before.shape[counts.ndim :]))
+    elements = int(np.count_nonzero(counts)) * each
+    counts = counts.reshape(*counts.shape, *(1,) * (before.ndim - counts.ndim))
+    return np.where(counts, before, 0), np.where(counts, after, 0), elements
 
 
 def split_into_stages(moves: list[Move]) -> list[slice]:

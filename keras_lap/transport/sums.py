@@ -28,10 +28,10 @@ class Mean:
     def __init__(self) -> None:
         self._total, self._count = 0.0, 0
 
-    def add(self, values: np.ndarray) -> None:
-        """Adds values, any shape."""
+    def add(self, values: np.ndarray, count: int | None = None) -> None:
+        """Adds values, any shape; they count as so many, or as they are many."""
         self._total += float(np.sum(values))
-        self._count += np.size(values)
+        self._count += np.size(values) if count is None else count
 
     def result(self) -> float | None:
         """Their mean."""
@@ -56,7 +56,11 @@ class BlockSums:
         self._norms = Reservoir(_NORMS_KEPT)
 
     def add(
-        self, displacement: np.ndarray, norms: np.ndarray, sizes: np.ndarray
+        self,
+        displacement: np.ndarray,
+        norms: np.ndarray,
+        sizes: np.ndarray,
+        elements: int,
     ) -> None:
         """Adds a batch.
 
@@ -64,9 +68,11 @@ class BlockSums:
             displacement: `(batch, features)`.
             norms: Their norms, `(batch,)`.
             sizes: Norms of the states before, `(batch,)`.
+            elements: How many numbers of the displacement count; others are 0.
         """
         square = self._p == 2
-        self._cost.add(displacement**2 if square else np.abs(displacement) ** self._p)
+        powers = displacement**2 if square else np.abs(displacement) ** self._p
+        self._cost.add(powers, elements)
         self._norm.add(norms)
         self._relative.add(norms[sizes > 0] / sizes[sizes > 0])
         self._norms.add([norms])
@@ -116,7 +122,7 @@ class StageSums:
             sizes = np.linalg.norm(before, axis=1)
             norms = np.linalg.norm(moved, axis=1)
             _check_finite(move.name, sizes + norms)
-            block.add(moved, norms, sizes)
+            block.add(moved, norms, sizes, move.elements)
             if previous is not None and lengths is not None:
                 both = (lengths > 0) & (norms > 0)
                 dots = np.einsum("bi,bi->b", previous[both], moved[both])

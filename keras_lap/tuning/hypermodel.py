@@ -17,7 +17,7 @@ from keras_lap._checks import refusal
 from keras_lap.blocks import Selection
 from keras_lap.callbacks import MultiplierUpdate
 from keras_lap.running_costs import RunningCost
-from keras_lap.training import LeastActionModel, Measures
+from keras_lap.training import LeastActionModel, Measures, Share
 from keras_lap.tuning import space
 
 # What tells why a trial failed, in its directory: KerasTuner's workers do not send
@@ -43,8 +43,8 @@ class LeastActionHyperModel(keras_tuner.HyperModel):
     `keras_lap.LeastActionModel` around the network that `build` returns, compiled as
     that was (or by the tuner's `loss`, `optimizer` and `metrics`), with a
     `keras_lap.callbacks.MultiplierUpdate` of the trial's τ and s. The hyperparameters
-    are called `tau`, `p`, `initial_multiplier`, `every` and `horizon`, and a weight as
-    its cost is in the logs, e.g. `path_loss`. λ is saved with the weights:
+    are called `tau`, `p`, `initial_multiplier` or `share`, `every` and `horizon`, and a
+    weight as its cost is in the logs, e.g. `path_loss`. λ is saved with the weights:
     `get_best_models` and Hyperband's longer trials have it back.
 
     Each is given as one of
@@ -81,10 +81,13 @@ class LeastActionHyperModel(keras_tuner.HyperModel):
         horizon: The time T that the blocks share, above 0. `build(hp)` may read it as
             `hp.get("horizon")`, to give a network the same. Defaults to None, not
             given.
+        share: The part s of `keras_lap.Share`, between 0 and 1, by which λ_0 is chosen
+            in each trial, so that a range suits trials of any p and width. Defaults to
+            None, not given.
 
     Raises:
-        ValueError: If a range is empty or has values that cannot be used, or a weight
-            belongs to no cost. The tuner's
+        ValueError: If a range is empty or has values that cannot be used, a weight
+            belongs to no cost, or λ_0 is given in two ways. The tuner's
             constructor raises it if the network has no residual block, or uses one of
             the names above for a hyperparameter of its own.
         TypeError: If an argument has a wrong type, or, when a tuner is constructed,
@@ -113,16 +116,23 @@ class LeastActionHyperModel(keras_tuner.HyperModel):
         running_costs: Sequence[RunningCost] = (),
         weights: Mapping[str, Any] | None = None,
         horizon: Any = None,
+        share: Any = None,
     ):
         super().__init__()
         self._network = _as_hypermodel(build)
         self._raises = p is not None
-        _check_energy(
-            p, {"tau": tau, "initial_multiplier": initial_multiplier, "every": every}
-        )
+        starts = {"initial_multiplier": initial_multiplier, "share": share}
+        _check_energy(p, {"tau": tau, **starts, "every": every})
+        if None not in starts.values():
+            raise ValueError(
+                "λ_0 is given by a number or by a share. Received: "
+                f"initial_multiplier={initial_multiplier!r} and share={share!r}. Leave "
+                "one of them out."
+            )
         self.dimensions = [space.tau(tau), space.p(p)] if self._raises else []
         asked = (
             (space.initial_multiplier, initial_multiplier),
+            (space.share, share),
             (space.every, every),
             (space.horizon, horizon),
         )
@@ -163,6 +173,8 @@ class LeastActionHyperModel(keras_tuner.HyperModel):
             advice = "Return what you wrapped in it."
             raise refusal("build(hp)", accepted, network, advice, FatalTypeError)
         options = self._options | _chosen(values, "initial_multiplier", "horizon")
+        if "share" in values:
+            options["initial_multiplier"] = Share(values["share"])
         costs = [_weighed(cost, values) for cost in self._costs]
         try:
             model = LeastActionModel(

@@ -13,7 +13,7 @@ import numpy as np
 from keras_tuner.errors import FatalValueError
 
 from keras_lap._checks import finite_number, is_number, refusal, whole_number
-from keras_lap.training import AUTO
+from keras_lap.training import AUTO, Share
 
 Check = Callable[[str, Any], float]
 
@@ -135,8 +135,24 @@ def initial_multiplier(wanted: Any) -> Dimension:
     """The dimension of λ_0: above 0, logarithmic; or `"auto"`, fixed."""
     if isinstance(wanted, str) and wanted == AUTO:
         return Dimension("initial_multiplier", "Fixed", (AUTO,))
+    if isinstance(wanted, Share):
+        accepted = 'be a number, a range (low, high), a list of choices, or "auto"'
+        advice = f"Pass share={wanted.part:g} instead; it can be a range too."
+        raise refusal("initial_multiplier", accepted, wanted, advice, TypeError)
     advice = "Small values weigh the energy more: 1 is a start, 5 a gentler one."
     return _dimension("initial_multiplier", wanted, _above(0, advice), log=True)
+
+
+def share(wanted: Any) -> Dimension:
+    """The dimension of the part s of a `Share`: between 0 and 1, logarithmic."""
+
+    def check(name: str, value: Any) -> float:
+        if not is_number(value) or not 0 < value < 1:
+            raise refusal(name, "be a number above 0 and below 1", value, advice)
+        return float(value)
+
+    advice = "It is the part that the energy has of the first objective."
+    return _dimension("share", wanted, check, log=True)
 
 
 def every(wanted: Any) -> Dimension:

@@ -358,6 +358,18 @@ def test_an_automatic_multiplier_is_trained_with(tmp_path, data):
     assert (row["status"], row["initial_multiplier"]) == ("COMPLETED", "auto")
 
 
+def test_shares_are_trained_with(tmp_path, data):
+    hypermodel = tuning.LeastActionHyperModel(build, 0.0, 2.0, share=[0.1, 0.5])
+    tuner = search(make(tmp_path, "GridSearch", hypermodel), data)
+    best = tuner.get_best_hyperparameters(2)
+    found = {
+        hp["share"]: float(model.multiplier)
+        for hp, model in zip(best, tuner.get_best_models(2), strict=True)
+    }
+    # λ_0 is C·(1 − s)/(s·R), of one and the same first batch.
+    assert found[0.1] / found[0.5] == pytest.approx(9.0, rel=1e-5)
+
+
 @pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="strategies are TensorFlow's"
 )

@@ -63,6 +63,18 @@ def test_an_automatic_multiplier_is_that_of_every_trial():
     assert model.get_config()["initial_multiplier"] == "auto"
 
 
+def test_a_share_chooses_the_multiplier_of_each_trial():
+    space, _ = space_of(tau=1.0, p=2.0, share=(0.01, 0.5))
+    assert list(space) == ["tau", "p", "share"]
+    known = space["share"]
+    found = known.min_value, known.max_value, known.sampling
+    assert found == (0.01, 0.5, "log")
+    hypermodel = LeastActionHyperModel(build, 1.0, 2.0, share=[0.1, 0.3])
+    hp = keras_tuner.HyperParameters()
+    hp.values.update(share=0.3)
+    assert hypermodel.build(hp).ascent.share == keras_lap.Share(0.3)
+
+
 def test_what_is_not_given_is_not_searched():
     space, _ = space_of(tau=1.0, p=2.0)
     assert list(space) == ["tau", "p"]
@@ -117,6 +129,10 @@ def test_values_reach_the_model_and_its_energy():
         ({"tau": (0.1, 1, 2)}, r"\(low, high\) or \(0, low, high\)"),
         ({"tau": (1.0, float("inf"))}, "tau must be a finite number"),
         ({"initial_multiplier": (0, 1)}, "initial_multiplier must be a finite"),
+        ({"share": (0.1, 1)}, "share must be a number above 0 and below 1"),
+        ({"share": 0}, "share must be a number above 0 and below 1"),
+        ({"share": 0.3, "initial_multiplier": 5.0}, "by a number or by a share"),
+        ({"share": 0.3, "p": None, "tau": None}, "p=None with share"),
         ({"every": (0, 5)}, "every must be a whole number of at least 1"),
         ({"every": (1, 2.5)}, "every must be a whole number of at least 1"),
     ],
@@ -124,6 +140,11 @@ def test_values_reach_the_model_and_its_energy():
 def test_values_that_cannot_be_used(arguments, message):
     with pytest.raises(ValueError, match=message):
         LeastActionHyperModel(build, **arguments)
+
+
+def test_a_share_has_an_argument_of_its_own():
+    with pytest.raises(TypeError, match=r"Pass share=0\.3 instead"):
+        LeastActionHyperModel(build, initial_multiplier=keras_lap.Share(0.3))
 
 
 @pytest.mark.parametrize("tau", ["log", None, {1.0}, True])

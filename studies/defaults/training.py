@@ -1,0 +1,153 @@
+"""Trains one network on one setting, for any seed and strength, compiled once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+import keras_lap
+from studies.defaults.methods import Method
+from studies.defaults.settings import Trained
+from studies.layers import training
+from studies.layers.data import Parts
+
+_BATCH = 500
+_ADAM_RATE = 3e-3
+
+
+class Trainer(training.Trainer):
+    """Plain training, or least action, on one setting.
+
+    What the strengths are is held by variables, in the place of numbers, so that all
+    methods with an energy share one compiled step.
+
+    Args:
+        setting: What is trained on what.
+        data: Of the setting.
+        has_energy: Whether it trains by least action.
+    """
+
+    def __init__(self, setting: Trained, data: Parts, has_energy: bool):
+        self.setting: Trained = setting
+        self.data, self.blocks = data, setting.blocks
+        self.network = setting.network(setting.blocks)
+        self.model, self.part = self.network, None
+        if has_energy:
+            share = keras_lap.Share(0.5)
+            self.model = keras_lap.LeastActionModel(
+                self.network, initial_multiplier=share
+            )
+            # The model's, so that its compiled step takes it as one of its variables.
+            self.model.part = share.part = _scalar("part", 0.5)
+            self.part = self.model.part
+        self._compile(None)
+        self._first = [np.array(v) for v in self._variables()]
+        self._probe = probe(self.network)
+        self._step: Any = None
+
+    def _compile(self, decay: float | None) -> None:
+        setting, warm_up = self.setting, self.setting.steps // 10
+        rate = keras.optimizers.schedules.CosineDecay(
+            setting.rate / 20,
+            setting.steps - warm_up,
+            warmup_target=setting.rate,
+            warmup_steps=warm_up,
+        )
+        if setting.optimizer == "sgd":
+            optimizer = keras.optimizers.SGD(rate, momentum=0.9)
+        else:
+            optimizer = keras.optimizers.AdamW(rate)
+        entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        self.model.compile(optimizer, entropy)
+        optimizer.build(self.model.trainable_variables)
+        self.decay = optimizer.weight_decay = _scalar("decay", 0.0)
+
+    def train(self, method: Method, seed: int) -> dict[str, Any]:
+        """Trains once, from the initial weights of the seed.
+
+        Args:
+            method: How; with an energy, if the trainer was made so.
+            seed: Of initial weights and order of batches.
+
+        Returns:
+            `validation` and `test`, accuracies; `validation_cost` and `cost`, C on
+            the data of either, under moving statistics; `relative`, of each block
+            ``mean ‖v‖/‖x‖`` on the test data; `start` and `end`, λ; and `seconds` of
+            processor time that the steps took.
+        """
+        self._start(method, seed)
+        state = [[variable.value for variable in group] for group in self._groups()]
+        state, seconds = self._train(tuple(state), self._order(seed))
+        for group, values in zip(self._groups(), state, strict=True):
+            for variable, value in zip(group, values, strict=True):
+                variable.assign(value)
+        result = {**self._measured(), "seconds": seconds}
+        if method.has_energy:
+            ascent = self.model.ascent
+            first = method.multiplier or ascent.initial
+            result.update(start=first, end=float(ascent.multiplier))
+        return result
+
+    def _start(self, method: Method, seed: int) -> None:
+        for variable, value in zip(self._variables(), self._first, strict=True):
+            variable.assign(value)
+        keras.utils.set_random_seed(seed)
+        fresh = self.setting.network(self.blocks)
+        self.network.set_weights(fresh.get_weights())
+        # At the peak, a step of every setting takes as much off the weights.
+        self.decay.assign(method.decay * _ADAM_RATE / self.setting.rate)
+        if self.part is not None:
+            self.part.assign(method.share or 0.5)
+            self.model.ascent.multiplier.assign(method.multiplier or 0.0)
+            # As MultiplierUpdate sets it, at every step.
+            self.model.ascent.start(method.tau, 1, averaged=False)
+
+    def _measured(self) -> dict[str, Any]:
+        parts = self.data.validation, self.data.test
+        x = np.concatenate([part[0] for part in parts])
+        logits, costs, relative = self._probe.predict(x, batch_size=_BATCH, verbose=0)
+        count = len(parts[0][1])
+        classes = logits.argmax(axis=-1)
+        return {
+            "validation": float(np.mean(classes[:count] == parts[0][1])),
+            "test": float(np.mean(classes[count:] == parts[1][1])),
+            "validation_cost": float(costs[:count].sum(axis=1).mean()),
+            "cost": float(costs[count:].sum(axis=1).mean()),
+            "relative": [float(each) for each in relative[count:].mean(axis=0)],
+        }
+
+
+def probe(network: keras.Model) -> keras.Model:
+    """The logits of a network, and what its blocks do to each sample.
+
+    Args:
+        network: Whose blocks are `Add` layers of ``[state, branch]``.
+
+    Returns:
+        A model to logits, mean squares of the displacements `(batch, blocks)`, and
+        ``‖v‖/‖x‖`` `(batch, blocks)`.
+    """
+    found = keras_lap.find_residual_blocks(network)
+    sums = [network.get_layer(block.name) for block in found]
+    squares, relative = [], []
+    for layer in sums:
+        before = ops.reshape(layer.input[0], (-1, _size(layer)))
+        moved = ops.reshape(layer.output, (-1, _size(layer))) - before
+        square, of_state = (ops.mean(ops.square(v), axis=1) for v in (moved, before))
+        squares.append(square)
+        relative.append(ops.sqrt(square / (of_state + 1e-12)))
+    together = [ops.stack(each, axis=1) for each in (squares, relative)]
+    return keras.Model(network.input, [network.output, *together])
+
+
+def _size(layer: keras.Layer) -> int:
+    shape: Sequence[int] = layer.output.shape[1:]
+    return int(np.prod(shape))
+
+
+def _scalar(name: str, value: float) -> keras.Variable:
+    return keras.Variable(value, trainable=False, dtype="float32", name=name)
