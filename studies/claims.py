@@ -285,6 +285,12 @@ SYMMETRY = (
         criteria(*(f"drift, {how}, N = {size}," for size in (50, 100) for how in KEPT)),
     ),
     Claim(
+        "So do residual blocks trained by C/λ + L on whole orbits",
+        claims.OURS,
+        "symmetry-mean-field.md",
+        criteria("residual, C/λ + L on whole orbits,"),
+    ),
+    Claim(
         "An optimal strongly invariant law need not exist",
         "abstract",
         "symmetry-mean-field.md",

@@ -213,7 +213,7 @@ def _residual_table(found: Found) -> Table:
                 ),
             ]
             if lines:
-                texts = map(_text, numbers)
+                texts = [_text(numbers[0]), *(_text(each, 3) for each in numbers[1:])]
                 rows.append((str(units), plan, _count(len(lines)), *texts))
     head = ("N", "training", "seeds", "to the fixed units", "C", "risk", "path ratio")
     note = (
@@ -287,11 +287,11 @@ def _count(seeds: int) -> str:
     return f"{seeds}" if seeds >= ENOUGH_SEEDS else f"{seeds}: too few to conclude"
 
 
-def _text(values: np.ndarray) -> str:
+def _text(values: np.ndarray, digits: int = 1) -> str:
     if not len(values):
         return "–"
     low, middle, high = np.min(values), np.median(values), np.max(values)
-    return f"{middle:.2g} [{low:.1g}, {high:.1g}]"
+    return f"{middle:.{max(digits, 2)}g} [{low:.{digits}g}, {high:.{digits}g}]"
 
 
 def picture(found: Found) -> Any:

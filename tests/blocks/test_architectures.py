@@ -106,7 +106,6 @@ def test_keras_hub(row):
 
 
 @needs_hub
-@pytest.mark.usefixtures("no_values")
 @pytest.mark.parametrize("row", parameters(CLASSIFIERS))
 def test_blocks_are_found_through_a_classifier(row):
     network = row.build()
