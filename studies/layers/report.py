@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_lap._drawing import colors_of, grid
+from keras_lap._drawing import colors_of, grid, whole_ticks
 from studies.engine import records
 from studies.engine.statistics import Interval, mean_interval, paired_difference
 from studies.engine.tables import Table
@@ -266,6 +266,7 @@ def accuracy_by_depth(results: Results) -> Any:
         label = "each depth by itself"
         axis.plot(list(by_depth), means, "ks", ms=4, ls="none", label=label)
         axis.set(title=setting.name, xlabel="blocks kept", ylabel="test accuracy (%)")
+        whole_ticks(axis.xaxis)
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=5, fontsize=8)
     return figure
