@@ -8,11 +8,12 @@ held constant; λ_0 of 0.5 and 5; and three weight decays as the rival.
 Two seeds of their own, 100 and 101, and validation data alone choose one method for all
 settings of a good start. The rule was written before any run of the seeds that are
 reported; test accuracies of a few first runs on seed 100, by which the settings were
-made to fit, had been seen. Of the methods that lose at most half a point on the mean over the settings, and two points in none,
-it is that of the shortest path, by the geometric mean of C/plain. The decay is that of
-the best mean accuracy. The choice, the best `Share` under `MultiplierUpdate` if that is
-another, the decay, and the chosen one with that decay are confirmed on seeds 0 to 9,
-which all methods share: initial weights and order of batches.
+made to fit, had been seen. Of the methods that lose at most half a point on the mean
+over the settings, and two points in none, it is that of the shortest path, by the
+geometric mean of C/plain. The decay is that of the best mean accuracy. The choice, the
+best `Share` under `MultiplierUpdate` if that is another, the decay, and the chosen one
+with that decay are confirmed on seeds 0 to 9, which all methods share: initial weights
+and order of batches.
 
 From the root of the clone (JAX; a stopped study goes on where it stopped):
 
