@@ -8,6 +8,7 @@ result files. Run it when one of them has changed; a test says so.
 
 from __future__ import annotations
 
+import argparse
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -341,7 +342,17 @@ def page(name: str, folder: Path = RESULTS) -> str:
     return text
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Writes the tables of claims into the pages of results."""
+    argparse.ArgumentParser(
+        description="Writes the tables of claims into the pages of results, from the "
+        "published tables.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    ).parse_args()
     for name in PAGES:
         (RESULTS / name).write_text(page(name), "utf-8")
         print(RESULTS / name)
+
+
+if __name__ == "__main__":
+    main()
