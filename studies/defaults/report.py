@@ -20,7 +20,7 @@ from studies.defaults.one_default import (
     good_starts,
 )
 from studies.defaults.settings import SETTINGS
-from studies.engine import records
+from studies.engine import published, records
 from studies.engine.statistics import Interval, paired_difference
 from studies.engine.tables import Table
 
@@ -191,17 +191,10 @@ def texts(path: Path) -> dict[str, str]:
     Raises:
         FileNotFoundError: If there is none.
     """
-    if not path.exists():
-        raise FileNotFoundError(
-            f"There are no results at {path}. Run the study first, without --report."
-        )
-    lines = records.read(path)
+    lines = published.lines_of(path)
     results = Results(lines)
     tables = [make(results) for make in (trials, confirmation)]
-    versions = sorted({line["environment"]["versions"]["keras"] for line in lines})
-    made_by = (
-        f"From the {len(lines)} runs in `{path.name}`: Keras {versions[0]}, JAX.\n"
-    )
+    made_by = published.made_by(path, lines)
     shown = [table.markdown() for table in tables if table.rows]
     return {f"{path.stem}.md": "\n".join([*shown, made_by])}
 
@@ -215,18 +208,8 @@ def write(path: Path) -> list[Path]:
     Returns:
         What was written.
     """
-    import matplotlib
-
-    written = []
-    for name, text in texts(path).items():
-        path.with_name(name).write_text(text, encoding="utf-8")
-        written.append(path.with_name(name))
     figure = cost_against_accuracy(Results(records.read(path)))
-    # Without a salt and with a date, the same figure would differ from run to run.
-    with matplotlib.rc_context({"svg.hashsalt": path.stem}):
-        target = path.with_suffix(".svg")
-        figure.savefig(target, metadata={"Date": None})
-    return [*written, target]
+    return published.write_beside(path, texts(path), figure)
 
 
 def _ratio(value: float) -> str:

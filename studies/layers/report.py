@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from keras_lap._drawing import colors_of, grid, whole_ticks
-from studies.engine import records
+from studies.engine import published, records
 from studies.engine.statistics import Interval, mean_interval, paired_difference
 from studies.engine.tables import Table
 from studies.layers import judging
@@ -284,17 +284,10 @@ def texts(path: Path) -> dict[str, str]:
     Raises:
         FileNotFoundError: If there is none.
     """
-    if not path.exists():
-        raise FileNotFoundError(
-            f"There are no results at {path}. Run the study first, without --report."
-        )
-    lines = records.read(path)
+    lines = published.lines_of(path)
     results = Results(lines)
     made = {name: make(results) for name, make in TABLES.items()}
-    versions = sorted({line["environment"]["versions"]["keras"] for line in lines})
-    made_by = (
-        f"From the {len(lines)} runs in `{path.name}`: Keras {versions[0]}, JAX.\n"
-    )
+    made_by = published.made_by(path, lines)
     tables = [table.markdown() for table in made.values() if table.rows]
     files = {f"{path.stem}.md": "\n".join([*tables, made_by])}
     for name, table in made.items():
@@ -312,18 +305,8 @@ def write(path: Path) -> list[Path]:
     Returns:
         What was written.
     """
-    import matplotlib
-
-    written = []
-    for name, text in texts(path).items():
-        path.with_name(name).write_text(text, encoding="utf-8")
-        written.append(path.with_name(name))
     figure = accuracy_by_depth(Results(records.read(path)))
-    # Without a salt and with a date, the same figure would differ from run to run.
-    with matplotlib.rc_context({"svg.hashsalt": path.stem}):
-        target = path.with_suffix(".svg")
-        figure.savefig(target, metadata={"Date": None})
-    return [*written, target]
+    return published.write_beside(path, texts(path), figure)
 
 
 def _mean(values: Sequence[float]) -> str:
