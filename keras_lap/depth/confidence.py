@@ -8,6 +8,37 @@ from typing import Any
 import numpy as np
 from keras import ops
 
+from keras_lap._checks import finite_number
+
+_TAKES = "It is what the network must be surer than: 0 stops before the first block, "
+_TAKES += "1 runs all of them."
+
+
+def check_threshold(name: str, value: Any) -> float:
+    """Returns a threshold if it is a number >= 0.
+
+    Args:
+        name: Of the argument.
+        value: What was given.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    return finite_number(name, value, ">= 0", _TAKES)
+
+
+def check_thresholds(thresholds: Any) -> None:
+    """Refuses thresholds of which one is none, or that are no sequence.
+
+    Args:
+        thresholds: What was given.
+
+    Raises:
+        ValueError: If so.
+    """
+    for threshold in thresholds if np.iterable(thresholds) else [None]:
+        check_threshold("thresholds", threshold)
+
 
 def largest_probability(output: Any, are_logits: bool) -> Any:
     """The probability of the class that an output chooses.

@@ -10,16 +10,19 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_lap._checks import finite_number, refusal, whole_number
+from keras_lap._checks import refusal, whole_number
 from keras_lap.blocks import Selection, find_residual_blocks
-from keras_lap.depth.confidence import early_exits, largest_probability
+from keras_lap.depth.confidence import (
+    check_threshold,
+    check_thresholds,
+    early_exits,
+    largest_probability,
+)
 from keras_lap.trajectory import Rows, Segments, batches, output_structure
 
 Confidence = str | Callable[[Any], Any]
 
 _CONFIDENCES = ("logits", "probabilities")
-_TAKES = "It is what the network must be surer than: 0 stops before the first block, "
-_TAKES += "1 runs all of them."
 
 
 def early_exit(
@@ -105,7 +108,7 @@ class EarlyExit(keras.Model):
 
     @staticmethod
     def _check(threshold: Any, confidence: Any) -> None:
-        finite_number("threshold", threshold, ">= 0", _TAKES)
+        check_threshold("threshold", threshold)
         if not callable(confidence) and confidence not in _CONFIDENCES:
             accepted = "be 'logits', 'probabilities' or a function from the outputs to "
             raise refusal("confidence", accepted + "shape `(batch,)`", confidence)
@@ -204,8 +207,7 @@ class EarlyExit(keras.Model):
                 say what it is; and as `predict_each`.
             TypeError: As `predict_each`.
         """
-        for threshold in thresholds if np.iterable(thresholds) else [None]:
-            finite_number("thresholds", threshold, ">= 0", _TAKES)
+        check_thresholds(thresholds)
         _check_output(self.network.name, self._shapes, callable(self._confidence))
         parts = _by_batch(self._every_exit, x, batch_size)
         sure, chosen = (np.concatenate(part) for part in parts)

@@ -16,7 +16,7 @@ import numpy as np
 from keras_lap._checks import finite_number, finite_only
 from keras_lap._drawing import counted, html_table, short, text_table
 from keras_lap.depth.advice import Advice
-from keras_lap.depth.confidence import early_exits
+from keras_lap.depth.confidence import check_thresholds, early_exits
 from keras_lap.depth.cutting import prune
 from keras_lap.depth.decay import Decay, resampled
 from keras_lap.depth.page import page
@@ -157,9 +157,7 @@ class DepthReport:
         Raises:
             ValueError: If a threshold is no number >= 0.
         """
-        for threshold in thresholds if np.iterable(thresholds) else [None]:
-            takes = "It is a probability: 1 runs all blocks."
-            finite_number("thresholds", threshold, ">= 0", takes)
+        check_thresholds(thresholds)
         if self.confidences is None or self.accuracies is None:
             return None
         return early_exits(self.confidences, self.accuracies, thresholds)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -56,21 +55,20 @@ def choose(
         there is none, that of the best mean change.
     """
 
-    def changes(method: str) -> list[float]:
-        return [change(lines, s, method, plain, seeds) for s in settings]
-
     def path(method: str) -> float:
         of = [cost_ratio(lines, s, method, plain, seeds) for s in settings]
         return float(np.mean(np.log(of)))
 
-    by_method: dict[str, Any] = {method: changes(method) for method in methods}
+    by_method = {
+        method: _changes(lines, settings, method, plain, seeds) for method in methods
+    }
     allowed = [
         method
         for method, each in by_method.items()
         if np.mean(each) >= -MEAN_LOSS and min(each) >= -LOSS
     ]
     if not allowed:
-        return max(methods, key=lambda method: float(np.mean(by_method[method])))
+        return most_accurate(lines, settings, methods, plain, seeds)
     return min(allowed, key=path)
 
 
@@ -84,7 +82,12 @@ def most_accurate(
     """The method of the best mean change of validation accuracy."""
 
     def mean(method: str) -> float:
-        of = [change(lines, s, method, plain, seeds) for s in settings]
-        return float(np.mean(of))
+        return float(np.mean(_changes(lines, settings, method, plain, seeds)))
 
     return max(methods, key=mean)
+
+
+def _changes(
+    lines: Lines, settings: Sequence[str], method: str, plain: str, seeds: Sequence[int]
+) -> list[float]:
+    return [change(lines, setting, method, plain, seeds) for setting in settings]

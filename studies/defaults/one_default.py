@@ -37,12 +37,10 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 from studies.defaults import judging
 from studies.defaults.methods import DECAYS, ENERGIES, PLAIN, RISING, Method
 from studies.defaults.settings import BAD_START, SETTINGS, Trained, load
-from studies.engine import records
+from studies.engine import published, records
 from studies.engine.environment import describe, pin_threads
 
 NAME = "defaults.jsonl"
-FRESH = Path("out/results") / NAME
-PUBLISHED = Path(__file__).parents[1] / "results" / NAME
 TRIALS = (100, 101)
 SEEDS = tuple(range(10))
 CANDIDATES = (PLAIN, *ENERGIES, *DECAYS)
@@ -142,12 +140,9 @@ def main() -> None:
         description=__doc__.partition("\n")[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    add = parser.add_argument
-    add("--report", action="store_true", help="train nothing")
-    file = f"a .jsonl file, where not {FRESH}, or of a report the published one"
-    add("--results", type=Path, metavar="FILE", help=file)
+    published.add_options(parser, NAME)
     options = parser.parse_args()
-    path = options.results or (PUBLISHED if options.report else FRESH)
+    path = published.path_of(options, NAME)
     if not options.report:
         pin_threads(1)
         Study(path).run()

@@ -80,11 +80,7 @@ class Trainer(training.Trainer):
             processor time that the steps took.
         """
         self._start(method, seed)
-        state = [[variable.value for variable in group] for group in self._groups()]
-        state, seconds = self._train(tuple(state), self._order(seed))
-        for group, values in zip(self._groups(), state, strict=True):
-            for variable, value in zip(group, values, strict=True):
-                variable.assign(value)
+        seconds = self._steps(seed)
         result = {**self._measured(), "seconds": seconds}
         if method.has_energy:
             ascent = self.model.ascent

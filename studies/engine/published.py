@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from studies.engine import records
+from studies.engine.command_line import COMMITTED, FRESH
+
+
+def add_options(parser: argparse.ArgumentParser, name: str) -> None:
+    """Adds what the commands of such studies share, which `path_of` reads.
+
+    Args:
+        parser: Of the command.
+        name: Of the result file.
+    """
+    parser.add_argument("--report", action="store_true", help="train nothing")
+    text = f"a .jsonl file, where not {FRESH / name}, or of a report the published one"
+    parser.add_argument("--results", type=Path, metavar="FILE", help=text)
+
+
+def path_of(options: argparse.Namespace, name: str) -> Path:
+    """The result file that a command is about."""
+    folder = COMMITTED if options.report else FRESH
+    given: Path | None = options.results
+    return folder / name if given is None else given
 
 
 def lines_of(path: Path) -> list[records.Record]:

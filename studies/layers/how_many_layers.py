@@ -36,7 +36,7 @@ from typing import Any
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
-from studies.engine import records
+from studies.engine import published, records
 from studies.engine.environment import describe, pin_threads
 from studies.layers import judging
 from studies.layers.data import Parts, load
@@ -44,8 +44,6 @@ from studies.layers.methods import METHODS, Method
 from studies.layers.settings import SETTINGS, Setting
 
 NAME = "how_many_layers.jsonl"
-FRESH = Path("out/results") / NAME
-PUBLISHED = Path(__file__).parents[1] / "results" / NAME
 TRIALS = (100, 101)
 SEEDS = tuple(range(10))
 PLAIN = METHODS[0]
@@ -181,13 +179,11 @@ def main() -> None:
     )
     add, presets = parser.add_argument, ("small", "full")
     add("--preset", choices=presets, default="small", help="how much is run")
-    add("--report", action="store_true", help="train nothing")
     which = "the settings that are run, in this order, where not all"
     add("--settings", choices=SMALL, nargs="+", default=(), help=which)
-    file = f"a .jsonl file, where not {FRESH}, or of a report the published one"
-    add("--results", type=Path, metavar="FILE", help=file)
+    published.add_options(parser, NAME)
     options = parser.parse_args()
-    path = options.results or (PUBLISHED if options.report else FRESH)
+    path = published.path_of(options, NAME)
     if not options.report:
         pin_threads(1)
         Study(path, options.preset, options.settings).run()

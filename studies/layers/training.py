@@ -89,11 +89,7 @@ class Trainer:
             blocks, and `seconds` of processor time that the steps took.
         """
         self._begin(seed, strength)
-        state = [[variable.value for variable in group] for group in self._groups()]
-        state, seconds = self._train(tuple(state), self._order(seed))
-        for group, values in zip(self._groups(), state, strict=True):
-            for variable, value in zip(group, values, strict=True):
-                variable.assign(value)
+        seconds = self._steps(seed)
         validation, test = self._accuracies(self.exits)
         again = {keep: self._recalibrated(keep) for keep in self._keeps()}
         return {
@@ -132,6 +128,15 @@ class Trainer:
         epochs = -(-setting.steps * setting.batch // count)
         order = np.concatenate([generator.permutation(count) for _ in range(epochs)])
         return order[: setting.steps * setting.batch].reshape(setting.steps, -1)
+
+    def _steps(self, seed: int) -> float:
+        """Runs all steps of a seed; returns the seconds that they took."""
+        state = tuple([v.value for v in group] for group in self._groups())
+        state, seconds = self._train(state, self._order(seed))
+        for group, values in zip(self._groups(), state, strict=True):
+            for variable, value in zip(group, values, strict=True):
+                variable.assign(value)
+        return seconds
 
     def _train(self, state: Any, order: np.ndarray) -> tuple[Any, float]:
         x, y = map(jax.numpy.asarray, self.data.train)
