@@ -45,7 +45,9 @@ def small_images(
     shape: tuple[int, ...], classes: int, blocks: int, filters: int
 ) -> keras.Model:
     """Blocks at the size of the image, and a pooled head."""
-    return small_image_resnet(shape, classes, filters=filters, num_blocks=blocks)
+    return small_image_resnet(
+        shape, classes, filters=filters, num_blocks=blocks, head_size=1
+    )
 
 
 def load(setting: Setting) -> Parts:

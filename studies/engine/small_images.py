@@ -18,15 +18,16 @@ def small_image_resnet(
     num_blocks: int = 12,
     batch_norm: bool = True,
     dropout: float = 0.0,
+    head_size: int = 4,
     kernel_initializer: Any = None,
 ) -> keras.Model:
-    """Pre-activation blocks at the size of the image, and a pooled head.
+    """Pre-activation blocks at the size of the image, and a linear, pooled head.
 
     The paper's networks halve the image before the first block, and their head sees
     every pixel of the last state: with as many weights it learns a few thousand images
-    by heart. Dropout lies between the two
-    convolutions of a block, as in wide residual networks (Zagoruyko and Komodakis,
-    2016, arXiv:1605.07146).
+    by heart. Averaged over the whole image, a state of few channels tells too little.
+    Dropout lies between the two convolutions of a block, as in wide residual networks
+    (Zagoruyko and Komodakis, 2016, arXiv:1605.07146).
 
     Args:
         input_shape: `(height, width, channels)`.
@@ -35,6 +36,8 @@ def small_image_resnet(
         num_blocks: Number of residual blocks.
         batch_norm: Whether it normalises.
         dropout: Rate of dropout; 0 for none.
+        head_size: The last state is averaged to so many times so many places, which
+            the head sees; 1 for the average over the image. Divides its sides.
         kernel_initializer: Initializer of every kernel; `None` for Kaiming normal.
 
     Returns:
@@ -53,5 +56,7 @@ def small_image_resnet(
         v = layers.conv(v, filters, 3, f"{name}_conv2")
         x = layers.step(x, v, name)
     x = layers.norm_relu(x, "head")
-    x = keras.layers.GlobalAveragePooling2D(name="head_pool")(x)
+    window = (x.shape[1] // head_size, x.shape[2] // head_size)
+    x = keras.layers.AveragePooling2D(window, name="head_pool")(x)
+    x = keras.layers.Flatten(name="head_flatten")(x)
     return keras.Model(inputs, layers.dense(x, num_classes, "logits"))
