@@ -17,7 +17,7 @@ from pathlib import Path
 
 import keras
 from keras import layers
-from PIL import Image
+from PIL import Image, ImageSequence
 
 import keras_lap
 from keras_lap import transport
@@ -78,11 +78,10 @@ def shrink(path: Path) -> None:
     """Writes an animation again with few colours, and a rest at its end."""
     with Image.open(path) as picture:
         lasting = picture.info["duration"]
-        frames = []
-        for number in range(picture.n_frames):
-            picture.seek(number)
-            frames.append(picture.convert("RGB"))
+        frames = [frame.convert("RGB") for frame in ImageSequence.Iterator(picture)]
     palette = frames[-1].quantize(COLORS)
+    white = [255 if value > 250 else value for value in palette.getpalette() or []]
+    palette.putpalette(white)  # as the page is
     few = [
         frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames
     ]

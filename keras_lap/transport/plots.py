@@ -204,7 +204,7 @@ def animate(
             points of the other are hard to tell apart. Defaults to False.
         size: Width and height of a network's part of the picture, in inches. Letters
             stay as they are: in a smaller picture of more `dpi` they are larger.
-            Defaults to 4.4 by 4.2.
+            Defaults to (4.4, 4.2).
         dpi: Pixels of an inch. Defaults to 90.
 
     Raises:
