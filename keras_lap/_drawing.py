@@ -6,9 +6,12 @@ import base64
 import html
 import io
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from keras_lap._checks import refusal
 from keras_lap._extras import require
 
 # Colours that stay apart in every kind of colour blindness: those of Okabe and Ito
@@ -212,6 +215,34 @@ figcaption {{ color: var(--pale); font-size: .9rem; max-width: 45rem; }}
 </body>
 </html>
 """
+
+
+def save_page(path: str | os.PathLike[str], text: str) -> None:
+    """Writes a page beside its place and moves it there: no half a page is left.
+
+    Args:
+        path: Where to; a page that is there already is replaced.
+        text: The page.
+
+    Raises:
+        TypeError: If `path` is no path.
+        ValueError: If it is a folder, or lies in none.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise refusal("path", "be the path of a file", path, error=TypeError)
+    place, said = Path(path), os.fspath(path)
+    if place.is_dir():
+        advice = "That is a folder: add a name, such as report.html."
+        raise refusal("path", "be the path of a file", said, advice)
+    if not place.parent.is_dir():
+        advice = "Make the folder first, by Path(path).parent.mkdir(parents=True)."
+        raise refusal("path", "lie in a folder that is there", said, advice)
+    beside = place.with_name(f"{place.name}.part")
+    try:
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(place)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def few(names: Sequence[str], at_most: int = 3) -> str:

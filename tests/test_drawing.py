@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import keras
 import pytest
 from matplotlib.figure import Figure
@@ -88,3 +90,33 @@ def test_a_page_needs_no_other_file_and_escapes_what_is_text():
     assert page.count("</script>") == 1
     assert "prefers-color-scheme: dark" in page
     assert "http" not in page
+
+
+def test_a_page_takes_its_place_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "page.html"
+    _drawing.save_page(path, "first")
+    _drawing.save_page(str(path), "λ")
+    assert path.read_text("utf-8") == "λ"
+
+    def full(self, text, **options):
+        with self.open("w") as file:
+            file.write(text[:1])
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space left"):
+        _drawing.save_page(path, "another")
+    assert path.read_text("utf-8") == "λ"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_page_has_to_have_a_place(tmp_path):
+    with pytest.raises(ValueError, match=r"Received: path='.*'\. That is a folder"):
+        _drawing.save_page(tmp_path, "page")
+    with pytest.raises(ValueError, match=r"a folder that is there.*Make the folder"):
+        _drawing.save_page(tmp_path / "none" / "page.html", "page")
+    with pytest.raises(
+        TypeError, match=r"path must be the path of a file.*of type int"
+    ):
+        _drawing.save_page(3, "page")
+    assert not list(tmp_path.iterdir())

@@ -177,8 +177,9 @@ axes.figure.savefig("out/transport_block_costs.png", dpi=120)
 # ![A heat map of the cost of each block over the epochs of the training by least
 # action.](out/transport_block_costs.png)
 #
-# `transport.animate(report, "points.gif")` writes the points in motion.
-# `examples/transport_report.py` puts all this on one page for any saved networks:
+# `transport.animate(report, "points.gif")` writes the points in motion, and
+# `report.save_html("page.html", reference=other)` numbers and pictures on one page.
+# `examples/transport_report.py` does both for any saved networks:
 #
 # ```console
 # python examples/transport_report.py network.keras --dataset digits

@@ -192,7 +192,7 @@ class BlockReport(Sequence):
 
     def __str__(self) -> str:
         lines = [self.summary]
-        for table in self._tables():
+        for table in self._tables(short=True):
             lines += ["", *text_table(table[0], table[1:])]
         return "\n".join(lines)
 
@@ -200,10 +200,18 @@ class BlockReport(Sequence):
         tables = "".join(map(html_table, self._tables()))
         return f"<p>{html.escape(self.summary)}</p>{tables}"
 
-    def _tables(self) -> list[list[tuple[str, ...]]]:
-        """Blocks and what was left out as rows of text, under their heads."""
+    def _tables(self, short: bool = False) -> list[list[tuple[str, ...]]]:
+        """Blocks and what was left out as rows of text, under their heads.
+
+        Args:
+            short: Whether a merge is written without what its block's name says.
+        """
         blocks: list[tuple[str, ...]] = [
-            (b.name, b.kind, str(b.shape), str(b.size or "?"), b.merge) for b in self
+            (
+                *(b.name, b.kind, str(b.shape), str(b.size or "?")),
+                _beyond(b.name, b.merge) if short else b.merge,
+            )
+            for b in self
         ]
         left_out: list[tuple[str, ...]] = [(s.name, s.reason) for s in self.skipped]
         tables = [
@@ -211,6 +219,16 @@ class BlockReport(Sequence):
             [("skipped", "reason"), *left_out],
         ]
         return [table for table in tables if len(table) > 1]
+
+
+def _beyond(name: str, merge: str) -> str:
+    """What the name of a merge says beyond that of its block.
+
+    Nested models have long names; written twice in a line, they are too long for it.
+    """
+    around = name if merge.startswith(f"{name}/") else name.rpartition("/")[0]
+    inside = around and merge.startswith(f"{around}/")
+    return f"…{merge.removeprefix(around)}" if inside else merge
 
 
 def require_blocks(report: BlockReport, purpose: str) -> None:

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from keras_lap._checks import finite_number, finite_only
-from keras_lap._drawing import counted, html_table, short, text_table
+from keras_lap._drawing import counted, html_table, save_page, short, text_table
 from keras_lap.depth.advice import Advice
 from keras_lap.depth.confidence import check_thresholds, early_exits
 from keras_lap.depth.cutting import prune
@@ -232,13 +232,13 @@ class DepthReport:
         """Writes a page with all numbers and the picture, which needs no other file.
 
         Args:
-            path: Where to.
+            path: Where to, in a folder that is there.
 
         Raises:
             ImportError: If matplotlib is not installed.
+            ValueError: If `path` is a folder, or lies in none.
         """
-        text = page(f"Depth of {self.model_name}", self.sentences(), self)
-        Path(path).write_text(text, encoding="utf-8")
+        save_page(path, page(f"Depth of {self.model_name}", self.sentences(), self))
 
     def __repr__(self) -> str:
         return f"<{self.model_name}: {self.summary}>"

@@ -18,6 +18,7 @@ from keras_lap._drawing import (
     html_figure,
     html_page,
     html_table,
+    save_page,
     single,
     text_table,
 )
@@ -67,10 +68,11 @@ class EquivarianceReport:
         It needs no other file.
 
         Args:
-            path: Where to.
+            path: Where to, in a folder that is there.
 
         Raises:
             ImportError: If matplotlib is not installed.
+            ValueError: If `path` is a folder, or lies in none.
         """
         drawn = html_figure(plot_equivariance(self), "Error of each element.")
         first = (
@@ -84,7 +86,7 @@ class EquivarianceReport:
             said = f"<p>{html.escape(said)}</p>"
             sections["Do the data obey the group?"] = [said]
         title = f"{self.model_name} under {self.group.name}"
-        Path(path).write_text(html_page(title, first, sections), encoding="utf-8")
+        save_page(path, html_page(title, first, sections))
 
     def _rows(self) -> list[tuple[str, ...]]:
         """The elements as rows of text, the first of them the head."""

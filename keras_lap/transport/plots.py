@@ -183,6 +183,9 @@ def animate(
     max_points: int = 300,
     frames_per_block: int = 8,
     fps: int = 12,
+    same_scale: bool = False,
+    size: tuple[float, float] = (4.4, 4.2),
+    dpi: int = 90,
 ) -> None:
     """Writes an animation of the points as they move from block to block.
 
@@ -196,6 +199,13 @@ def animate(
         frames_per_block: Pictures from one state to the next, which are joined by
             straight lines. Defaults to 8.
         fps: Pictures a second. Defaults to 12.
+        same_scale: Whether all networks are drawn on one scale, so that the eye can
+            compare how far they move the points; where one moves them much farther, the
+            points of the other are hard to tell apart. Defaults to False.
+        size: Width and height of a network's part of the picture, in inches. Letters
+            stay as they are: in a smaller picture of more `dpi` they are larger.
+            Defaults to (4.4, 4.2).
+        dpi: Pixels of an inch. Defaults to 90.
 
     Raises:
         ImportError: If matplotlib is not installed.
@@ -204,12 +214,13 @@ def animate(
     writer = _writer(Path(path), fps)
     names = [label(name) for name in _named(reports)]
     seen = [Projection(r, stage, max_points) for r in _named(reports).values()]
-    figure, axes = grid(len(seen), 3, (4.4, 4.2))
+    figure, axes = grid(len(seen), 3, size)
+    everywhere = np.concatenate([each.points.reshape(-1, 2) for each in seen])
     for axis, each in zip(axes, seen, strict=True):
         each.scatter(axis, each.points[0])
-        _same_limits([axis], each.points)
+        _same_limits([axis], everywhere if same_scale else each.points)
     last = max(len(each.points) for each in seen) - 1
-    with writer.saving(figure, str(path), dpi=90):
+    with writer.saving(figure, str(path), dpi=dpi):
         for part in np.linspace(0, 1, last * max(1, frames_per_block) + 1):
             for axis, each, name in zip(axes, seen, names, strict=True):
                 position = part * (len(each.points) - 1)

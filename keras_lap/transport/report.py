@@ -6,12 +6,13 @@ import html
 import json
 from dataclasses import asdict, astuple, dataclass, field
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from keras_lap._checks import finite_only
-from keras_lap._drawing import counted, html_table, short, text_table
+from keras_lap._drawing import counted, html_table, save_page, short, text_table
 from keras_lap._extras import require
 from keras_lap.transport.distances import Regularity
 from keras_lap.transport.optimal import Matching
@@ -217,6 +218,34 @@ class TransportReport:
             rows.append(block | {f"stage_{key}": stage[key] for key in _STAGE_KEYS})
         return pandas.DataFrame(rows)
 
+    def save_html(
+        self,
+        path: str | Path,
+        reference: TransportReport | None = None,
+        stage: int = -1,
+        note: str = "",
+    ) -> None:
+        """Writes a page with a sentence, pictures and all numbers.
+
+        It needs no other file.
+
+        Args:
+            path: Where to, in a folder that is there.
+            reference: A report of another network on the same data, to compare with in
+                the sentence and the pictures. Defaults to None.
+            stage: Index of the stage whose points are drawn. Defaults to -1, the last.
+            note: What else is known, such as the accuracy of both networks, as text; it
+                stands below the sentence. Defaults to none.
+
+        Raises:
+            ImportError: If matplotlib is not installed.
+            ValueError: If `path` is a folder, or lies in none; if there is no such
+                stage; if the costs of `reference` have another exponent.
+        """
+        from keras_lap.transport.page import page  # which draws reports
+
+        save_page(path, page(self, reference, stage, note))
+
     @property
     def summary(self) -> str:
         """One line: how many samples and blocks, what they cost."""
@@ -232,39 +261,30 @@ class TransportReport:
         return f"<{self.summary}>"
 
     def __str__(self) -> str:
-        blocks, stages = self._tables()
-        lines = [
-            *(self.summary, f"  {self._blocks_caption}", ""),
-            *text_table(blocks[0], blocks[1:], align=">"),
-            *("", f"  {self._stages_caption}", ""),
-            *text_table(stages[0], stages[1:], align=">"),
-        ]
-        return "\n".join(lines)
+        lines = [self.summary]
+        for caption, (head, *rows) in zip(self.captions, self.tables(), strict=True):
+            lines += [f"  {caption}", "", *text_table(head, rows, align=">"), ""]
+        return "\n".join(lines[:-1])
 
     def _repr_html_(self) -> str:
-        blocks, stages = map(html_table, self._tables())
-        said = (self.summary, self._blocks_caption, self._stages_caption)
-        first, second, third = (f"<p>{html.escape(line)}</p>" for line in said)
-        return first + second + blocks + third + stages
+        said = f"<p>{html.escape(self.summary)}</p>"
+        for caption, rows in zip(self.captions, self.tables(), strict=True):
+            said += f"<p>{html.escape(caption)}</p>{html_table(rows)}"
+        return said
 
     @property
-    def _blocks_caption(self) -> str:
+    def captions(self) -> tuple[str, str]:
+        """What the numbers of the blocks and of the stages mean, a line each."""
+        exact = "" if self.stages[0].matching.exact else " (Sinkhorn, an upper bound)"
         return (
             f"cost: mean |v|^{self.p:g} per element of the state; "
-            f"{STATISTICS[self.statistics]}"
+            f"{STATISTICS[self.statistics]}",
+            f"Against optimal transport, on {self.sample_size} samples{exact}; network "
+            f"and optimal cost: mean ‖x_K − x_0‖^{self.p:g} of a sample",
         )
 
-    @property
-    def _stages_caption(self) -> str:
-        exact = self.stages[0].matching.exact
-        return (
-            f"Against optimal transport, on {self.sample_size} samples"
-            f"{'' if exact else ' (Sinkhorn, an upper bound)'}; network and optimal "
-            f"cost: mean ‖x_K − x_0‖^{self.p:g} of a sample"
-        )
-
-    def _tables(self) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
-        """Blocks and stages as rows of text, the first of them the heads."""
+    def tables(self) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
+        """Blocks and stages as rows of text, the head first."""
         stages = map(_stage_row, self.stages, count())
         return [_BLOCK_HEAD, *map(_block_row, self.blocks)], [_STAGE_HEAD, *stages]
 

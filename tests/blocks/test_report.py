@@ -45,7 +45,7 @@ net: 3 residual blocks (3 identity, 1 skipped)
 
   block        kind      state            features  merge
   first        identity  (None, 4, 4, 3)  48        first
-  stage/merge  identity  (None, 2, 2, 8)  32        stage/merge
+  stage/merge  identity  (None, 2, 2, 8)  32        …/merge
   parallel     identity  (None, 2, 2, 8)  32        parallel
 
   skipped  reason
@@ -61,9 +61,37 @@ def test_report_in_a_line_and_in_a_notebook(report):
     assert repr(report) == line
     page = report._repr_html_()
     cells = re.findall(r"<t[hd]>(.*?)</t[hd]>", page)
+    whole = EXPECTED.replace("…/merge", "stage/merge")
     assert [cell for cell in cells if cell] == re.split(
-        r"  +", "  ".join(line.strip() for line in EXPECTED.splitlines()[2:] if line)
+        r"  +", "  ".join(line.strip() for line in whole.splitlines()[2:] if line)
     )
+
+
+class Inner(L.Layer):
+    """A layer whose call adds up by another one."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.branch, self.add = L.Dense(16), L.Add(name="add_to_input")
+
+    def call(self, x):
+        return self.add([x, self.branch(x)])
+
+
+def test_long_names_of_nested_models_stand_once_in_a_line():
+    inner = keras.Input((16, 16))
+    x = Inner(name="tranformer_block_layer_1")(inner)
+    nested = keras.Model(inner, x, name="vision_transformer_16")
+    outer = keras.Input((16, 16))
+    found = find_residual_blocks(keras.Model(outer, nested(outer)))
+    (block,) = found
+    assert block.merge.startswith(f"{block.name}/")
+    assert len(f"{block.name} {block.merge}") > 100  # too long to write both
+    (line,) = (each for each in str(found).splitlines() if block.kind in each[40:])
+    assert len(line) <= 100  # what fits the box of a page
+    assert line.split()[0] == block.name  # what blocks= takes
+    assert line.endswith("  …/add_to_input")
+    assert block.merge in found._repr_html_()
 
 
 def test_many_blocks_are_not_all_named_in_a_line():

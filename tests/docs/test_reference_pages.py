@@ -60,6 +60,39 @@ def test_no_name_is_shown_twice():
     assert len(documented()) == len(set(documented())) > 50
 
 
+# Of Keras's methods that we override: what users call or read, on the pages.
+CALLED = {
+    "fit",
+    "fit_as_keras",
+    "evaluate",
+    "save",
+    "save_weights",
+    "export",
+    "summary",
+}
+CALLED |= {"inputs", "outputs", "input_shape", "output_shape"}
+
+
+def test_overrides_that_keras_alone_calls_have_no_place():
+    yaml = pytest.importorskip("yaml")
+    text = (PAGES.parents[1] / "mkdocs.yml").read_text("utf-8")
+    (plugin,) = (p for p in yaml.safe_load(text)["plugins"] if "mkdocstrings" in p)
+    options = plugin["mkdocstrings"]["handlers"]["python"]["options"]
+    hidden = [rule.removeprefix("!") for rule in options["filters"]]
+    shown, left_out = set(), set()
+    for path in documented():
+        value = thing(path)
+        if not inspect.isclass(value):
+            continue
+        bases = [b for b in value.__mro__ if b.__module__.startswith("keras.")]
+        for name in vars(value):
+            if any(name in vars(base) for base in bases):
+                found = any(re.search(rule, name) for rule in hidden)
+                (left_out if found else shown).add(name)
+    assert shown <= CALLED
+    assert {"call", "build", "train_step", "compute_loss", "get_config"} <= left_out
+
+
 def defaults(value) -> list[tuple[str, object, str]]:
     """Name, default and documented default of every argument that has both."""
     text = inspect.getdoc(value) or ""

@@ -9,7 +9,9 @@ import sys
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
+from PIL import Image
 from support.basics import ON_ONE
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -52,6 +54,51 @@ def test_quickstart_refuses_an_unknown_dataset(tmp_path):
     assert result.returncode != 0
     assert "Unknown data set" in result.stderr
     assert not list(tmp_path.iterdir())
+
+
+@ON_ONE
+def test_transport_report(tmp_path):
+    x = np.random.default_rng(0).normal(size=(30, 2)).astype("float32")
+    np.savez(tmp_path / "points.npz", x=x, y=np.arange(30) % 2)
+    for name, size in (("far", 4.0), ("near", 2.0)):
+        inputs = keras.Input((2,))
+        moved = keras.layers.Dense(2, kernel_initializer="zeros")
+        moved.build((None, 2))
+        moved.bias.assign([size, 0.0])  # all samples move so far
+        x = keras.layers.Add()([inputs, moved(inputs)])
+        keras.Model(inputs, x).save(tmp_path / f"{name}.keras")
+    (tmp_path / "near.csv").write_text(
+        "epoch,loss,transport_cost_block0\n0,1,NA\n1,2,3\n"
+    )
+    names = ("near.keras", "far.keras", "--data", "points.npz")
+    result = run("transport_report.py", *names, "--out", "out/pages", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    written = {path.name for path in (tmp_path / "out" / "pages").iterdir()}
+    pages = {"near.html", "far.html"}
+    assert written == {*pages, "points.gif", "training.png", "near-training.png"}
+    near, far = (
+        (tmp_path / "out" / "pages" / name).read_text("utf-8")
+        for name in sorted(pages)[::-1]
+    )
+    assert "The data move 4.0 times less than in the reference" in near
+    assert "Beside it as the reference: far. Accuracy: near" in near
+    assert "times less" not in far
+
+
+@ON_ONE
+def test_animation(tmp_path):
+    small = ["--epochs", 1, "--blocks", 2, "--out", "new/two.gif"]
+    result = run("animation.py", *small, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    for name in ("plain", "least action"):
+        said = rf"{name}: cost of transport [\d.e-]+, test accuracy [\d.]+ % of 500"
+        assert re.search(said, result.stdout)
+    with Image.open(tmp_path / "new" / "two.gif") as picture:
+        assert (picture.n_frames, picture.size) == (2 * 6 + 1, (780, 375))
+        picture.seek(picture.n_frames - 1)
+        assert picture.info["duration"] == 1500
+    with Image.open(tmp_path / "new" / "two.png") as still:
+        assert still.size == picture.size  # one takes the place of the other
 
 
 @pytest.mark.skipif(

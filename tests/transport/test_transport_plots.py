@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import dataclasses
+import html.parser
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -16,9 +21,9 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def report_of(features=2, labels=None, count=40, seed=0):
+def report_of(features=2, labels=None, count=40, seed=0, scale=1.0):
     network = affine_network(*random_blocks(3, features, seed))
-    x = points(count, features)
+    x = scale * points(count, features)
     labels = np.arange(count) % 3 if labels is None else labels
     return transport.analyze(network, x, labels, verbose=0)
 
@@ -242,6 +247,32 @@ def test_two_networks_side_by_side_move_at_one_pace(tmp_path, monkeypatch):
     np.testing.assert_allclose(end[1][0], short.stages[0].states[2][::3], rtol=1e-5)
 
 
+def test_one_scale_for_networks_that_move_unequally_far(tmp_path, monkeypatch):
+    from matplotlib.animation import PillowWriter
+    from PIL import Image
+
+    seen = []
+
+    def look(writer, **options):
+        seen.append([(axis.get_xlim(), axis.get_ylim()) for axis in writer.fig.axes])
+        return grab(writer, **options)
+
+    grab = PillowWriter.grab_frame
+    monkeypatch.setattr(PillowWriter, "grab_frame", look)
+    reports = {"near": report_of(), "far": report_of(scale=10.0)}
+    path = tmp_path / "scale.gif"
+    small = {"frames_per_block": 1, "size": (2, 1), "dpi": 50}
+    transport.animate(reports, path, same_scale=True, **small)
+    near, far = seen[0]
+    assert near == far
+    with Image.open(path) as picture:
+        assert picture.size == (2 * 2 * 50, 50)
+    transport.animate(reports, path, **small)
+    near_alone, far_alone = seen[-1]
+    assert far_alone == far  # which holds the points of the other, too
+    assert near_alone[0][1] - near_alone[0][0] < far[0][1] - far[0][0]
+
+
 def test_mp4_without_ffmpeg(monkeypatch):
     from matplotlib.animation import FFMpegWriter
 
@@ -272,3 +303,82 @@ def test_dollars_in_names_are_no_formulas(tmp_path):
     ):
         assert drawn(figure, tmp_path / f"{number}.png")
     transport.animate(report, tmp_path / "moves.gif", frames_per_block=1)
+
+
+class Page(html.parser.HTMLParser):
+    """The texts of a page by tag, and its images."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.texts, self.images, self._tag = {}, [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self._tag = tag
+        if tag == "img":
+            self.images.append(dict(attributes)["src"])
+
+    def handle_data(self, data):
+        if data.strip():
+            self.texts.setdefault(self._tag, []).append(data)
+
+
+def test_a_page_says_how_far_the_data_move(tmp_path):
+    report = report_of()
+    path = tmp_path / "page.html"
+    report.save_html(path)
+    text = path.read_text("utf-8")
+    seen = Page(text)
+    relative = np.mean([block.relative_displacement for block in report.blocks])
+    assert seen.texts["p"][0] == (
+        f"Each block moves the data by {100 * relative:.3g} % of their size on "
+        f"average, along paths {report.stages[0].path_ratio:.3g} times as long as the "
+        "straight way."
+    )
+    assert all(heading.endswith("?") for heading in seen.texts["h2"])
+    assert len(seen.texts["h2"]) == 4
+    assert json.loads(seen.texts["script"][0]) == json.loads(report.to_json())
+    assert len(seen.images) == 4
+    for image in seen.images:
+        kind, code = image.split(",")
+        assert kind == "data:image/png;base64"
+        assert base64.b64decode(code).startswith(b"\x89PNG")
+    cells = set(seen.texts["td"])
+    for block in report.blocks:
+        assert {block.name, f"{block.cost:.4g}"} <= cells
+    assert f"{report.stages[0].optimal_cost:.4g}" in cells
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("costs", "said"),
+    [((1280.0, 2.0), "640 times less"), ((2.0, 5.0), "2.5 times more")],
+)
+def test_a_page_beside_a_reference(costs, said, tmp_path):
+    def with_cost(report, cost):
+        blocks = [dataclasses.replace(b, cost=cost / 3) for b in report.blocks]
+        return dataclasses.replace(report, blocks=tuple(blocks))
+
+    reference, report = map(with_cost, (report_of(seed=1), report_of()), costs)
+    path = tmp_path / "page.html"
+    report.save_html(path, reference, note="Right: 9 of 10 < 10.")
+    first, note = Page(path.read_text("utf-8")).texts["p"][:2]
+    assert first.startswith(f"The data move {said} than in the reference")
+    assert note == "Right: 9 of 10 < 10."
+
+
+def test_what_moves_nothing_has_a_page(tmp_path):
+    still = affine_network(*[(np.zeros((2, 2)), np.zeros(2))] * 2)
+    report = transport.analyze(still, points(40, 2), verbose=0)
+    report.save_html(tmp_path / "page.html", report)
+    page = (tmp_path / "page.html").read_text("utf-8")
+    assert "The blocks do not move the data." in page
+
+
+def test_a_page_that_cannot_be_compared(tmp_path):
+    report = report_of()
+    with pytest.raises(ValueError, match=r"p = 2.*analyze\(\.\.\., p=\.\.\.\)"):
+        report.save_html(tmp_path / "a.html", dataclasses.replace(report, p=1.5))
+    with pytest.raises(ValueError, match=r"stage must be one of 0 … 0"):
+        report.save_html(tmp_path / "a.html", stage=1)
+    assert not list(tmp_path.iterdir())
