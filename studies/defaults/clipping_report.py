@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -184,13 +184,17 @@ def _row(lines: Lines, cell: tuple, name: str) -> tuple[str, ...] | None:
         return None
     own = [lines[*cell, name, seed] for seed in change]
     accuracy = f"{100 * np.mean([line['test'] for line in own]):.1f}"
-    moved = f"{np.mean([np.mean(line['relative']) for line in own]):.3f}"
+    moved = f"{np.mean([np.mean(_numbers(line['relative'])) for line in own]):.3f}"
     steep = f"{np.mean([line['steep'] for line in own]):.2f}"
     if name == PLAIN.name:
         return str(len(own)), accuracy, "", "", moved, steep
-    costs = [
-        np.log(line["cost"] / lines[*cell, PLAIN.name, seed]["cost"])
-        for line, seed in zip(own, change, strict=True)
-    ]
+    pairs = [[line, lines[*cell, PLAIN.name, line["seed"]]] for line in own]
+    costs = _numbers([line["cost"] for pair in pairs for line in pair])
+    ratio = float(np.exp(np.mean(np.log(costs[::2]) - np.log(costs[1::2]))))
     text = interval_text(mean_interval([*change.values()]), signed=True)
-    return str(len(own)), accuracy, text, f"{np.exp(np.mean(costs)):.2g}", moved, steep
+    return str(len(own)), accuracy, text, f"{ratio:.2g}", moved, steep
+
+
+def _numbers(values: Sequence[float | None]) -> np.ndarray:
+    """Numbers of a result file, which has none for what is not finite."""
+    return np.array([np.inf if value is None else value for value in values])

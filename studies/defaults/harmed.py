@@ -108,8 +108,8 @@ class HarmedTrainer(Trainer):
             As `train`, and what `Harm.measure` says; of a trial `validation` and
             `seconds`.
         """
-        x, y = self.data.train
-        self._wrong = wrong_labels(y, self.data.classes, part, seed)
+        right = self.data.train[1]
+        self._wrong = wrong_labels(right, self.data.classes, part, seed)
         result = self.train(method, seed)
         if is_trial:
             return {name: result[name] for name in ("validation", "seconds")}

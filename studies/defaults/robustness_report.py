@@ -81,14 +81,14 @@ def robustness(lines: Lines) -> Table:
                 rows.append((setting, *row, *texts))
     header = ("setting", "measure", "better", "seeds", PLAIN.name, *FAMILIES)
     note = (
-        "In percent, the NLL in hundredths of a nat; of plain training the mean, of the "
-        "others the change from it on the same seeds; 95 % Student-t intervals, all on "
-        "the test data. FGSM and the standard deviation of Gaussian noise in parts of "
-        "the range from the least to the greatest pixel of the training images, 0 to 1 "
-        "of the original ones; disturbed images are clipped to it. Calibration error: "
-        "15 bins of equal width. AUROC of the greatest softmax, test images against the "
-        "same ones inverted or turned by a quarter, of which some (0, 1, 8) still look "
-        "like digits."
+        "In percent, the NLL in hundredths of a nat; of plain training the mean, of "
+        "the others the change from it on the same seeds; 95 % Student-t intervals, "
+        "all on the test data. The steps of FGSM, and the standard deviation of "
+        "Gaussian noise, are parts of the range from the least to the greatest pixel "
+        "of the training images, black to white; disturbed images are clipped to it. "
+        "Calibration error: 15 bins of equal width. AUROC of the greatest softmax, "
+        "test images against the same ones inverted or turned by a quarter, of which "
+        "some (0, 1, 8) still look like digits."
     )
     return Table("Robustness", header, tuple(rows), note)
 
@@ -115,8 +115,8 @@ def tried(lines: Lines) -> Table:
                 rows.append((*row, "; ".join(texts)))
     header = ("setting", "wrong labels", "family", "chosen", PLAIN.name, "tried")
     note = (
-        f"Validation accuracy in percent, mean of the seeds {TRIALS[0]} and {TRIALS[1]}. "
-        "Validation labels are right."
+        f"Validation accuracy in percent, mean of the seeds {TRIALS[0]} and "
+        f"{TRIALS[1]}. Validation labels are right."
     )
     return Table("Trials", header, tuple(rows), note)
 

@@ -68,6 +68,7 @@ class SwitchedTrainer(Trainer):
 
     def __init__(self, setting: Trained, data: Parts, method: Method):
         self._is_capped = isinstance(method, Capped)
+        self._switches = 0.0, math.inf
         super().__init__(setting, data, method.has_energy)
 
     def _with_energy(self) -> keras.Model:
@@ -90,7 +91,7 @@ class SwitchedTrainer(Trainer):
         Args:
             method: How.
             seed: Of initial weights and order of batches.
-            is_constant: Whether the rate is that of the peak of the schedule throughout.
+            is_constant: Whether the rate is the peak of the schedule throughout.
             is_clipped: Whether the norm of the gradient is kept within `BOUND`.
 
         Returns:
