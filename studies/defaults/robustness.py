@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +80,13 @@ class Study:
         self.lines = Growing(path, KEY)
         self._trainers: dict[tuple, Any] = {}
 
-    def run(self) -> None:
-        """Runs everything; wherever it stops, what there is is paired."""
-        settings = [s for name in NAMES for s in SETTINGS if s.name == name]
+    def run(self, names: Sequence[str] = NAMES) -> None:
+        """Runs everything; wherever it stops, what there is is paired.
+
+        Args:
+            names: Of the settings.
+        """
+        settings = [setting for setting in SETTINGS if setting.name in names]
         tried = (PLAIN, *(m for methods in FAMILIES.values() for m in methods))
         for setting in settings:
             for part in PARTS:
@@ -118,11 +122,15 @@ def main() -> None:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     published.add_options(parser, NAME)
+    text = "what is trained, as the tables name it"
+    parser.add_argument(
+        "--settings", nargs="+", choices=NAMES, default=NAMES, help=text
+    )
     options = parser.parse_args()
     path = published.path_of(options, NAME)
     if not options.report:
         pin_threads(1)
-        Study(path).run()
+        Study(path).run(options.settings)
     from studies.defaults.robustness_report import write
 
     for written in write(path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -98,11 +99,8 @@ class Trainer(training.Trainer):
     def _start(self, method: Method, seed: int) -> None:
         for variable, value in zip(self._variables(), self._first, strict=True):
             variable.assign(value)
-        keras.utils.set_random_seed(seed)
-        for layer in self.setting.network(self.blocks).layers:
-            if layer.weights:
-                own = self.network.get_layer(layer.name)
-                own.set_weights(layer.get_weights())
+        for name, weights in _start_of(self.setting, seed).items():
+            self.network.get_layer(name).set_weights(weights)
         # At the peak, a step of every setting takes as much off the weights.
         self.decay.assign(method.decay * _ADAM_RATE / self.setting.rate)
         if self.has_energy:
@@ -132,6 +130,14 @@ class Trainer(training.Trainer):
             "cost": float(costs[count:].sum(axis=1).mean()),
             "relative": [float(each) for each in relative[count:].mean(axis=0)],
         }
+
+
+@functools.lru_cache(maxsize=16)
+def _start_of(setting: Trained, seed: int) -> dict[str, list[np.ndarray]]:
+    """The initial weights of a seed by layers, which many methods share."""
+    keras.utils.set_random_seed(seed)
+    layers = setting.network(setting.blocks).layers
+    return {layer.name: layer.get_weights() for layer in layers if layer.weights}
 
 
 def probe(network: keras.Model) -> keras.Model:

@@ -214,11 +214,11 @@ def check_study(module, report, folder, monkeypatch):
     monkeypatch.setattr(module, "SETTINGS", (TINY,))
     monkeypatch.setattr(module, "load", lambda setting: DATA)
     path = folder / "tiny.jsonl"
-    module.Study(path).run()
+    module.Study(path).run([TINY.name])
     whole = path.read_text().splitlines()
     assert "test" not in whole[0].partition("environment")[0]  # a trial
     path.write_text("\n".join(whole[:-3]) + "\n")
-    module.Study(path).run()
+    module.Study(path).run([TINY.name])
     assert len(path.read_text().splitlines()) == len(whole)
     (written,) = report.write(path)
     text = written.read_text("utf-8")
