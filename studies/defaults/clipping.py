@@ -101,10 +101,14 @@ class Study:
         capped = chosen(self.lines.found)
         print("confirmed:", capped.name)
         for setting in self._settings(names):
-            for seed in SEEDS:
-                for cell in CELLS:
-                    for method in (PLAIN, CHOSEN, DEFAULT, capped):
-                        self._train(setting, cell, method, seed)
+            for methods in ((PLAIN, CHOSEN), (DEFAULT, capped)):
+                for seed in SEEDS:
+                    self._confirm(setting, methods, seed)
+
+    def _confirm(self, setting: Trained, methods: Sequence[Method], seed: int) -> None:
+        for cell in CELLS:
+            for method in methods:
+                self._train(setting, cell, method, seed)
 
     def _settings(self, names: Sequence[str]) -> list[Trained]:
         return [setting for setting in SETTINGS if setting.name in names]
