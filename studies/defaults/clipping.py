@@ -120,7 +120,7 @@ class Study:
 
         def run() -> dict[str, Any]:
             trainer = self._trainer(setting, method)
-            result = trainer.run(method, seed, rate == "constant", is_clipped)
+            result = trainer.train_in(method, seed, rate == "constant", is_clipped)
             # Of trials nobody is to look at the test data.
             hidden = ("test", "cost", "relative") if seed in TRIALS else ()
             return {k: v for k, v in result.items() if k not in hidden}

@@ -93,7 +93,7 @@ class HarmedTrainer(Trainer):
         network = super()._built()
         return network if self.has_energy else with_dropout(network, self.rate)
 
-    def run(
+    def train_from(
         self, method: Method, seed: int, part: float, is_trial: bool
     ) -> dict[str, Any]:
         """Trains once.

@@ -102,7 +102,7 @@ class Study:
     def _train(self, setting: Trained, part: float, method: Method, seed: int) -> None:
         def run() -> dict[str, Any]:
             trainer = self._trainer(setting, method.has_energy)
-            return trainer.run(method, seed, part, seed in TRIALS)
+            return trainer.train_from(method, seed, part, seed in TRIALS)
 
         self.lines.add((setting.name, part, method.name, seed), run)
 

@@ -83,7 +83,7 @@ class SwitchedTrainer(Trainer):
         optimizer.is_constant = constant
         return optimizer
 
-    def run(
+    def train_in(
         self, method: Method, seed: int, is_constant: bool, is_clipped: bool
     ) -> dict[str, Any]:
         """Trains once.

@@ -51,7 +51,7 @@ def switched():
 def test_the_switches_are_those_of_keras(switched):
     """Against a step at a time, with Keras's own constant rate and clipping."""
     trainer, *_ = switched
-    trainer.run(methods.PLAIN, 0, is_constant=True, is_clipped=True)
+    trainer.train_in(methods.PLAIN, 0, is_constant=True, is_clipped=True)
     bound = trainer.model.optimizer.bound
     found = [np.array(w) for w in trainer.network.get_weights()]
     keras.utils.set_random_seed(0)
@@ -66,9 +66,9 @@ def test_the_switches_are_those_of_keras(switched):
     for one, other in zip(found, own.get_weights(), strict=True):
         # Six steps in another order of float32 sums.
         np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)
-    free = trainer.run(methods.PLAIN, 0, is_constant=True, is_clipped=False)
+    free = trainer.train_in(methods.PLAIN, 0, is_constant=True, is_clipped=False)
     assert free["steep"] > 0  # so that the bound did something above
-    falls = trainer.run(methods.PLAIN, 0, is_constant=False, is_clipped=False)
+    falls = trainer.train_in(methods.PLAIN, 0, is_constant=False, is_clipped=False)
     assert falls["cost"] != free["cost"]
 
 
@@ -108,8 +108,8 @@ def test_the_capped_rule_is_what_it_says():
 def test_a_bound_above_the_loss_moves_less(switched):
     plain, capped, rule = switched
     switches = {"is_constant": False, "is_clipped": False}
-    one = plain.run(methods.PLAIN, 0, **switches)
-    other = capped.run(rule, 0, **switches)
+    one = plain.train_in(methods.PLAIN, 0, **switches)
+    other = capped.train_in(rule, 0, **switches)
     assert other["cost"] < one["cost"]
     assert 0 < other["end"] <= other["start"]
 
@@ -120,13 +120,15 @@ def test_dropout_of_nothing_is_no_dropout():
 
     own = Trainer(TINY, DATA, False).train(methods.PLAIN, 1)
     trainer = HarmedTrainer(TINY, DATA, False)
-    same = trainer.run(methods.PLAIN, 1, 0.0, is_trial=False)
+    same = trainer.train_from(methods.PLAIN, 1, 0.0, is_trial=False)
     assert same["cost"] == pytest.approx(own["cost"], rel=1e-4)
-    dropped = trainer.run(Dropped("some", dropout=0.3), 1, 0.0, is_trial=False)
+    dropped = trainer.train_from(Dropped("some", dropout=0.3), 1, 0.0, is_trial=False)
     assert dropped["cost"] != pytest.approx(own["cost"], rel=1e-2)
-    wrong = trainer.run(methods.PLAIN, 1, 0.4, is_trial=True)
+    wrong = trainer.train_from(methods.PLAIN, 1, 0.4, is_trial=True)
     assert set(wrong) == {"validation", "seconds"}
-    assert trainer.run(methods.PLAIN, 1, 0.0, is_trial=False)["nll"] == same["nll"]
+    assert (
+        trainer.train_from(methods.PLAIN, 1, 0.0, is_trial=False)["nll"] == same["nll"]
+    )
 
 
 def test_as_much_is_dropped_as_is_said():
