@@ -98,7 +98,7 @@ def change(*cells: tuple[str, str], sign: int = 1) -> Judge:
     def judge(rows: Sequence[Row]) -> tuple[str, str]:
         found = [_row(rows, setting=s, method=m) for s, m in cells]
         texts = [row["change of highest"].partition(", p")[0] for row in found]
-        shown = [sign * end > 0 for end in (_ends(t)[sign < 0] for t in texts)]
+        shown = [sign * end > 0 for end in (ends(t)[sign < 0] for t in texts)]
         named = zip(cells, texts, strict=True)
         said = [f"{s}: {t}" if len(cells) > 1 else t for (s, _), t in named]
         few = any("too few" in row["seeds"] for row in found)
@@ -116,7 +116,7 @@ def fades(few: str, many: str, method: str) -> Judge:
             _row(rows, setting=s, method=method)[column].partition(", p")[0]
             for s in (few, many)
         )
-        smaller = _ends(first)[0] > _ends(last)[1]
+        smaller = ends(first)[0] > ends(last)[1]
         return f"{first} → {last} points", _verdict([smaller])
 
     return judge
@@ -129,8 +129,8 @@ def narrows(settings: Sequence[str], method: str) -> Judge:
         said, shown = [], []
         for setting in settings:
             pair = [_row(rows, setting=setting, method=m) for m in ("plain", method)]
-            ends = [_ends(row["highest"]) for row in pair]
-            before, after = (upper - lower for lower, upper in ends)
+            intervals = [ends(row["highest"]) for row in pair]
+            before, after = (upper - lower for lower, upper in intervals)
             shown.append(after < before)
             said.append(f"{before:.1f} → {after:.1f}")
         return f"widths {'; '.join(said)} points", _verdict(shown)
@@ -158,7 +158,7 @@ def correlates(*networks: str) -> Judge:
     def judge(rows: Sequence[Row]) -> tuple[str, str]:
         column = "rank correlation [95 % interval]"
         texts = [_row(rows, networks=name)[column] for name in networks]
-        return "; ".join(texts), _verdict([_ends(text)[1] < 0 for text in texts])
+        return "; ".join(texts), _verdict([ends(text)[1] < 0 for text in texts])
 
     return judge
 
@@ -183,18 +183,18 @@ def criteria(*beginnings: str) -> Judge:
     return judge
 
 
-def column(name: str, ends: str = "", **where: str) -> Judge:
+def column(name: str, unit: str = "", **where: str) -> Judge:
     """Whether the interval of one cell lies above zero; in a table of ours.
 
     Args:
         name: The column.
-        ends: The unit, written behind it.
+        unit: Written behind it.
         **where: Other columns of the row, and what they say.
     """
 
     def judge(rows: Sequence[Row]) -> tuple[str, str]:
         text = _row(rows, **where)[name]
-        return text + ends, _verdict([_ends(text)[0] > 0])
+        return text + unit, _verdict([ends(text)[0] > 0])
 
     return judge
 
@@ -207,7 +207,15 @@ def _row(rows: Sequence[Row], **where: str) -> Row:
     return found[0]
 
 
-def _ends(text: str) -> tuple[float, float]:
+def ends(text: str) -> tuple[float, float]:
+    """The ends of the interval that a cell says.
+
+    Args:
+        text: As `+1.0 [-0.5, +2.5]`; what follows is not read.
+
+    Raises:
+        ValueError: If there is none.
+    """
     match = _INTERVAL.match(text.replace("*", "").replace("−", "-"))
     if match is None:
         raise ValueError(f"No interval in {text!r}.")

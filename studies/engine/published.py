@@ -52,23 +52,27 @@ def made_by(path: Path, lines: Sequence[records.Record]) -> str:
     return f"From the {len(lines)} runs in `{path.name}`: Keras {versions[0]}, JAX.\n"
 
 
-def write_beside(path: Path, texts: Mapping[str, str], figure: Any) -> list[Path]:
+def write_beside(
+    path: Path, texts: Mapping[str, str], figure: Any = None
+) -> list[Path]:
     """Writes texts, and a figure as SVG, beside a result file.
 
     Args:
         path: The result file.
         texts: By their file names.
-        figure: A `matplotlib.figure.Figure`.
+        figure: A `matplotlib.figure.Figure`. Defaults to None, for no figure.
 
     Returns:
         What was written.
     """
-    import matplotlib
-
     written = []
     for name, text in texts.items():
         path.with_name(name).write_text(text, encoding="utf-8")
         written.append(path.with_name(name))
+    if figure is None:
+        return written
+    import matplotlib
+
     # Without a salt and with a date, the same figure would differ from run to run.
     with matplotlib.rc_context({"svg.hashsalt": path.stem}):
         target = path.with_suffix(".svg")

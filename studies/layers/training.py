@@ -129,6 +129,10 @@ class Trainer:
         order = np.concatenate([generator.permutation(count) for _ in range(epochs)])
         return order[: setting.steps * setting.batch].reshape(setting.steps, -1)
 
+    def _labels(self) -> np.ndarray:
+        """Those of the training examples, which a run may have of its own."""
+        return self.data.train[1]
+
     def _steps(self, seed: int) -> float:
         """Runs all steps of a seed; returns the seconds that they took."""
         state = tuple([v.value for v in group] for group in self._groups())
@@ -139,25 +143,28 @@ class Trainer:
         return seconds
 
     def _train(self, state: Any, order: np.ndarray) -> tuple[Any, float]:
-        x, y = map(jax.numpy.asarray, self.data.train)
+        x = jax.numpy.asarray(self.data.train[0])
+        batches = order, self._labels()[order]
 
-        def step(state: Any, chosen: Any) -> tuple[Any, Any]:
-            logs, state = self.model.train_step(state, (x[chosen], y[chosen]))
+        def step(state: Any, batch: Any) -> tuple[Any, Any]:
+            chosen, labels = batch
+            logs, state = self.model.train_step(state, (x[chosen], labels))
             return tuple(map(list, state)), logs["loss"]
 
         if self.setting.in_one_loop:
             if self._step is None:
-                whole = jax.jit(lambda state, order: jax.lax.scan(step, state, order))
-                self._step = whole.lower(state, order).compile()
+                whole = jax.jit(lambda state, all_: jax.lax.scan(step, state, all_))
+                self._step = whole.lower(state, batches).compile()
             start = time.process_time()
-            state, losses = self._step(state, order)
+            state, losses = self._step(state, batches)
             jax.block_until_ready(losses)
             return state, time.process_time() - start
         if self._step is None:
-            self._step = jax.jit(step).lower(state, order[0]).compile()
+            first = order[0], batches[1][0]
+            self._step = jax.jit(step).lower(state, first).compile()
         start = time.process_time()
-        for chosen in order:
-            state, loss = self._step(state, chosen)
+        for batch in zip(*batches, strict=True):
+            state, loss = self._step(state, batch)
         jax.block_until_ready(loss)
         return state, time.process_time() - start
 

@@ -150,3 +150,18 @@ def test_a_claim_without_its_row(tmp_path, judge, message):
     (tmp_path / "table.md").write_text(TABLE, "utf-8")
     with pytest.raises(ValueError, match=message):
         judge(claims.read(tmp_path / "table.md"))
+
+
+def test_robustness_knows_what_is_better(tmp_path):
+    head = "| measure | better | least action |\n| --- | --- | --- |\n"
+    rows = (
+        "| accuracy | higher | +9.0 [+8.0, +10.0] |\n"  # by which none is robust
+        "| noise | higher | +2.0 [+1.0, +3.0] |\n"
+        "| loss | lower | -2.0 [-3.0, -1.0] |\n"
+        "| error | lower | +2.0 [+1.0, +3.0] |\n"
+        "| turned | higher | +1.0 [-1.0, +3.0] |\n"
+    )
+    (tmp_path / "table.md").write_text(head + rows, "utf-8")
+    measured, verdict = studies.claims.robust(claims.read(tmp_path / "table.md"))
+    assert measured == "of 4 measures surely better: 2, worse: 1"
+    assert verdict == "in part: 2 of 4"
