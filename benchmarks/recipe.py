@@ -114,7 +114,7 @@ def _group(name: str) -> str:
 def cases(quick: bool) -> list[harness.Case]:
     """One network; a smaller one to see that it works."""
     shape = {"size": 32, "filters": 8, "blocks": 12}
-    case: harness.Case = {"shape": shape, "batch": 64, "rounds": 15}
+    case: harness.Case = {"shape": shape, "batch": 64, "rounds": 9}
     if quick:
         shape = {"size": 8, "filters": 2, "blocks": 1}
         case = {"shape": shape, "batch": 4, "rounds": 1}

@@ -35,6 +35,7 @@ NAMES = (
     "path_cost",
     "cut_latency",
     "counts",
+    "recipe",
     "mean_field",
 )
 GPU = "gpu"  # run by itself, on a machine that has one
