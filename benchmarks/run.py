@@ -1,6 +1,6 @@
 """Runs all benchmarks one after the other and writes their tables into the README.
 
-    python benchmarks/run.py             # some forty minutes: results/ and README.md
+    python benchmarks/run.py             # an hour: results/ and README.md
     python benchmarks/run.py --quick     # some minutes: that everything works
 
 A full run writes `benchmarks/results/`. A quick one writes `out/benchmarks/`, is no
@@ -35,6 +35,7 @@ NAMES = (
     "path_cost",
     "cut_latency",
     "counts",
+    "recipe",
     "mean_field",
 )
 GPU = "gpu"  # run by itself, on a machine that has one

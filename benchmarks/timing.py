@@ -15,7 +15,10 @@ Seconds = dict[str, np.ndarray]
 
 
 def alternate(
-    things: Mapping[str, Callable[[], object]], rounds: int, budget: float = 0.0
+    things: Mapping[str, Callable[[], object]],
+    rounds: int,
+    budget: float = 0.0,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> Seconds:
     """Runs all things once a round, each time in another order.
 
@@ -27,6 +30,7 @@ def alternate(
         rounds: How often at least, after one run of each that is not counted: it
             compiles.
         budget: Seconds within which further rounds are begun.
+        clock: By which they are timed. Defaults to the clock on the wall.
 
     Returns:
         The seconds of each, `(rounds,)`.
@@ -42,15 +46,17 @@ def alternate(
             break
         order = names[this % len(names) :] + names[: this % len(names)]
         for name in order if (this // len(names)) % 2 == 0 else reversed(order):
-            seconds[name].append(elapsed(things[name]))
+            seconds[name].append(elapsed(things[name], clock))
     return {name: np.array(times) for name, times in seconds.items()}
 
 
-def elapsed(run: Callable[[], object]) -> float:
+def elapsed(
+    run: Callable[[], object], clock: Callable[[], float] = time.perf_counter
+) -> float:
     """Seconds that one run takes."""
-    start = time.perf_counter()
+    start = clock()
     run()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def ratio(measured: np.ndarray, reference: np.ndarray) -> dict[str, float]:

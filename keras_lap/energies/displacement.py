@@ -11,7 +11,12 @@ from keras import ops
 
 from keras_lap._checks import choice, finite_number, is_number
 from keras_lap.energies.energy import Energy
-from keras_lap.energies.powers import STARTS_EACH_OPERATION, power_sum, root_power
+from keras_lap.energies.powers import (
+    STARTS_EACH_OPERATION,
+    power_sum,
+    root_power,
+    stacked,
+)
 from keras_lap.energies.weights import only_weighted, position_weights
 from keras_lap.trajectory import at_least_float32
 
@@ -134,8 +139,7 @@ class DisplacementEnergy(Energy):
                 return super().of_blocks(displacements, weights)
             pairs = zip(displacements, kept, strict=True)
             return ops.stack([self._between(v, ends) for v, ends in pairs])
-        stacked = ops.stack([at_least_float32(each) for each in displacements])
-        return self._of(stacked, batch_axis=1)
+        return self._of(at_least_float32(stacked(displacements)), batch_axis=1)
 
     def _between(self, displacement: Any, kept: tuple[Any, Any] | None) -> Any:
         v = at_least_float32(displacement)

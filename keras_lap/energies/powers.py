@@ -8,6 +8,7 @@ there the gradient is written out.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -42,6 +43,14 @@ def power_sum(v: Any, p: float, first: int, kept: tuple[Any, Any] | None = None)
     if kept is not None:
         return _between(v, *kept, p, axes)
     return _powers(v, p, axes)
+
+
+def stacked(tensors: Sequence[Any]) -> Any:
+    """Several tensors or arrays of one shape, as one with an axis before theirs."""
+    if not STARTS_EACH_OPERATION:
+        return ops.stack(tensors)
+    # `ops.stack` walks through a long list several times before it begins.
+    return torch.stack([ops.convert_to_tensor(each) for each in tensors])
 
 
 def root_power(square: Any, p: float) -> Any:

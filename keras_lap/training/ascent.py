@@ -22,6 +22,7 @@ from keras_lap._checks import (
     whole_number,
     within,
 )
+from keras_lap.training.scalars import cast, where
 
 LEAST, GREATEST = 1e-30, 1e30
 # Found on ResNet9 and MNIST: studies/results/README.md, "A default to leave alone".
@@ -212,19 +213,20 @@ def rise(
     """
     before, steps, loss_sum, skipped = state
     scheduled = batches > 0
-    steps = steps + ops.cast(scheduled, "int32")
-    loss_sum = ops.where(scheduled, loss_sum + loss, loss_sum)
+    steps = steps + cast(scheduled, "int32")
+    loss_sum = where(scheduled, loss_sum + loss, loss_sum)
     due = scheduled & (steps >= batches) & (before > 0)  # at 0, it is to be chosen
     # Not 0 / 0 while nothing is scheduled, though nobody would read the result.
-    mean = loss_sum / ops.cast(steps + ops.cast(~scheduled, "int32"), "float32")
-    raised = before + tau * ops.where(averaged > 0, mean, loss)
+    mean = loss_sum / cast(steps + cast(~scheduled, "int32"), "float32")
+    raised = before + tau * where(averaged > 0, mean, loss)
     # A negative task loss lowers λ; at zero the objective would change its sign.
     valid = (raised > 0) & (raised < math.inf)
     if bound is not None:
-        raised = ops.minimum(raised, bound)
+        raised = where(raised < bound, raised, bound)
+    rises = due & valid
     return State(
-        ops.where(due & valid, raised, before),
-        steps * ops.cast(~due, "int32"),
-        ops.where(due, ops.zeros_like(loss_sum), loss_sum),
-        skipped + ops.cast(due & ~valid, "int32"),
+        where(rises, raised, before),
+        steps * cast(~due, "int32"),
+        where(due, 0.0, loss_sum),
+        skipped + cast(due & ~rises, "int32"),
     )

@@ -7,10 +7,10 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
 from keras_lap.training import replicas
 from keras_lap.training.ascent import GREATEST
+from keras_lap.training.scalars import concatenate, constant, number, stack, where
 from keras_lap.training.terms import Price, Term
 
 TASK_LOSS = "task_loss"
@@ -21,8 +21,10 @@ class Measures(keras.metrics.Metric):
 
     All lies in one vector. Every variable of a metric goes into a compiled step and out
     of it again, and joined processes of PyTorch add each up by itself after every step.
-    In it are a value for each name, what each of them is divided by, what the parts of
-    the blocks are divided by, and these.
+    It begins with sums over samples: of the values, of the samples for which each was
+    measured, of those for which the blocks' parts were, and of these parts. Then come
+    the last values, and how many they are the sum of: replicas of one λ add up to a
+    multiple of it, by their number.
 
     Args:
         terms: What is logged beside L.
@@ -37,20 +39,11 @@ class Measures(keras.metrics.Metric):
         means = [TASK_LOSS, *(name for term in terms for name in term.means)]
         lasts = [name for term in terms for name in term.lasts]
         self.names = [*means, *lasts]
-        # What only its last value counts of is a λ: none, or one that switches its term
-        # off, is infinite for the reader.
-        within = [(-np.inf, np.inf)] * len(means) + [(0.0, GREATEST)] * len(lasts)
-        self._within = np.array(within, "float32")
+        self._means = len(means)
         self._blocks = sum(term.blocks for term in terms)
-        # All adds up, in proportion to the samples, but what has a last value. That is
-        # kept; replicas of one λ add up to a multiple of it, by their number.
-        adds_up = [True] * len(means) + [False] * len(lasts)
-        self._adds_up = np.array(
-            [*adds_up, *adds_up, True, *[True] * self._blocks], "float32"
-        )
-        self.sums = self.add_weight(
-            shape=self._adds_up.shape, initializer="zeros", name="sums"
-        )
+        self._added = 2 * self._means + 1 + self._blocks
+        size = self._added + len(lasts) + 1
+        self.sums = self.add_weight(shape=(size,), initializer="zeros", name="sums")
 
     def update_state(self, *args: Any, **kwargs: Any) -> None:
         """Does nothing: the model counts.
@@ -58,23 +51,18 @@ class Measures(keras.metrics.Metric):
         A `train_step` of one's own updates every metric by targets and predictions.
         """
 
-    def add(
-        self,
-        samples: Any,
-        task_loss: Any,
-        prices: Sequence[Price] = (),
-        lasts: Sequence[Any] = (),
-    ) -> None:
-        """Adds one batch.
+    def of_batch(
+        self, samples: Any, task_loss: Any, prices: Sequence[Price] = ()
+    ) -> Any:
+        """What one batch adds, or a replica's part of it.
 
         Args:
             samples: Its size.
             task_loss: Its L, scalar.
             prices: Those of all terms; none where the batch was not trained on.
-            lasts: What the terms return when they settle, scalars.
         """
-        trained, before, others = bool(prices), self.sums.value, len(self.names) - 1
-        values = [mean for price in prices for mean in price.means] + [*lasts]
+        trained, others = bool(prices), self._means - 1
+        values = [mean for price in prices for mean in price.means]
         parts = [price.blocks for price in prices if price.blocks is not None]
         # A layer in a call that cannot be looked into may run any number of times.
         counted = trained and sum(part.shape[0] for part in parts) == self._blocks
@@ -83,44 +71,57 @@ class Measures(keras.metrics.Metric):
             values = [0.0] * others
         if not counted:
             parts = [np.zeros(self._blocks, self.dtype)]
-        values = ops.stack([self._number(value) for value in (task_loss, *values)])
-        added = ops.concatenate([values, *map(self._number, (counts, *parts))])
-        adds_up = ops.convert_to_tensor(self._adds_up, self.dtype)
-        samples = ops.cast(samples, self.dtype)
-        if trained:
-            before = before * adds_up
-        # The samples, or 1 for a last value.
-        weights = adds_up * samples + (1.0 - adds_up)
-        self.sums.assign(before + added * weights)
+        values = stack([number(each, self.dtype) for each in (task_loss, *values)])
+        parts = [number(each, self.dtype) for each in parts]
+        added = concatenate([values, constant(counts, values), *parts])
+        known = isinstance(samples, int)
+        return added * (samples if known else number(samples, self.dtype))
 
-    def _number(self, value: Any) -> Any:
-        return ops.cast(ops.stop_gradient(ops.convert_to_tensor(value)), self.dtype)
+    def add(self, added: Any, lasts: Sequence[Any] = ()) -> None:
+        """Adds one batch.
+
+        Args:
+            added: What `of_batch` returned, or the sum of it over all replicas.
+            lasts: What the terms return when they settle, scalars; none where the batch
+                was not trained on.
+        """
+        before = self.sums.value
+        ends = [before[self._added :]]
+        if lasts:
+            ends = [stack([number(each, self.dtype) for each in lasts])]
+            ends.append(constant(np.ones(1, self.dtype), before))
+        self.sums.assign(concatenate([before[: self._added] + added, *ends]))
 
     def result(self) -> dict[str, Any]:
         """The values by the names of the logs; NaN for what was not measured."""
-        sums, many = self.sums.value, len(self.names)
-        counts = sums[many : 2 * many]
-        means = ops.where(counts > 0, ops.divide_no_nan(sums[:many], counts), np.nan)
-        limits = ops.convert_to_tensor(self._within, self.dtype)
-        is_off = (means <= limits[:, 0]) | (means >= limits[:, 1])
-        means = ops.where(is_off, np.inf, means)
-        return {name: means[index] for index, name in enumerate(self.names)}
+        sums, many = self.sums.value, self._means
+        # 0 / 0 is NaN, on every backend.
+        means = sums[:many] / sums[many : 2 * many]
+        lasts = sums[self._added : -1] / sums[-1]
+        # What only its last value counts of is a λ: none, or one that switches its term
+        # off, is infinite for the reader.
+        lasts = where((lasts <= 0) | (lasts >= GREATEST), np.inf, lasts)
+        values = [
+            *(means[index] for index in range(many)),
+            *(lasts[index] for index in range(len(self.names) - many)),
+        ]
+        return dict(zip(self.names, values, strict=True))
 
     def task_loss(self) -> float | None:
         """The mean of L since the last reset; None if no step was measured."""
-        sums, many = replicas.read(self.sums), len(self.names)
+        sums, many = replicas.read(self.sums), self._means
         return float(sums[0] / sums[many]) if sums[many] > 0 else None
 
     def has_trained(self) -> bool:
         """Whether a training step was measured since the last reset."""
-        return bool(replicas.read(self.sums)[len(self.names) + 1] > 0)
+        return bool(replicas.read(self.sums)[self._means + 1] > 0)
 
     def block_costs(self) -> np.ndarray | None:
         """The mean part of every block, `(blocks,)`; None if nothing was counted."""
-        sums, counted = replicas.read(self.sums), 2 * len(self.names)
+        sums, counted = replicas.read(self.sums), 2 * self._means
         if not self._blocks or not sums[counted]:
             return None
-        return sums[counted + 1 :] / sums[counted]
+        return sums[counted + 1 : self._added] / sums[counted]
 
 
 def check_names(metrics: Iterable[Any], names: Sequence[str]) -> None:

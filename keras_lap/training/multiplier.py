@@ -17,6 +17,7 @@ from keras import ops
 from keras_lap._checks import finite_number, within
 from keras_lap.training import ascent, replicas
 from keras_lap.training.ascent import GREATEST, LEAST, Schedule, Seen, Share, State
+from keras_lap.training.scalars import copy, number, stack, where
 
 AUTO = "auto"
 # PyTorch alone runs a step as it is written, or compiles it anew where it changes.
@@ -209,7 +210,7 @@ class MultiplierAscent(keras.layers.Layer):
             As `in_use`.
         """
         rule = ascent.start if self.share is None else self.share.start
-        chosen = rule(Seen(*map(_number, seen)), self.max_multiplier)
+        chosen = rule(Seen(*map(number, seen)), self.max_multiplier)
         now = self.multiplier.value
         self._keep(chosen, seen)
         self.multiplier.assign(ops.where(now > 0, now, chosen))
@@ -226,7 +227,7 @@ class MultiplierAscent(keras.layers.Layer):
         self._keep(0.0, Seen(cost, least))
 
     def _keep(self, chosen: Any, seen: Seen) -> None:
-        values = ops.stack([_number(each) for each in (chosen, *seen)])
+        values = stack([number(each) for each in (chosen, *seen)])
         before = self.seen.value
         self.seen.assign(ops.where(self.multiplier.value > 0, before, values))
 
@@ -235,14 +236,14 @@ class MultiplierAscent(keras.layers.Layer):
         if self.share is None or not self.is_waiting():
             return task_loss
         seen = self.seen.value
-        return ops.stack([_number(task_loss), seen[1], seen[2]])
+        return stack([number(task_loss), seen[1], seen[2]])
 
     def in_use(self) -> Any:
         """λ as an objective has it: infinite while it has not been chosen."""
         if not self.is_automatic:
             return self.value()
         now = self.multiplier.value
-        return ops.where(now > 0, now, math.inf)
+        return where(now > 0, now, math.inf)
 
     def foresee(self, now: Any, task_loss: Any | None) -> Any:
         """λ in the objective of a step whose task loss is known; changes nothing.
@@ -260,7 +261,7 @@ class MultiplierAscent(keras.layers.Layer):
         after = self.multiplier.value
         if task_loss is not None:
             after = self._risen(task_loss, self._schedule()).multiplier
-        return ops.where(self._before.value > 0, after, now)
+        return where(self._before.value > 0, after, now)
 
     def _schedule(self) -> Schedule:
         return Schedule(self._tau.value, self.batches.value, self._averaged.value)
@@ -269,8 +270,7 @@ class MultiplierAscent(keras.layers.Layer):
         # Values and operators instead of variables and `keras.ops`: outside of a
         # compiled step, as on PyTorch, these cost several times as much.
         before = State(*(getattr(self, name).value for name in State._fields))
-        loss = ops.cast(ops.stop_gradient(task_loss), "float32")
-        return ascent.rise(before, loss, *schedule, self.max_multiplier)
+        return ascent.rise(before, number(task_loss), *schedule, self.max_multiplier)
 
     def step(
         self, task_loss: Any, schedule: Schedule | None = None, again: bool = False
@@ -311,7 +311,7 @@ class MultiplierAscent(keras.layers.Layer):
 
     def value(self) -> Any:
         """λ now, as a tensor of its own that later updates do not change."""
-        return ops.copy(self.multiplier.value)
+        return copy(self.multiplier.value)
 
     def compute_output_shape(self, input_shape: Any) -> tuple[()]:
         """That of λ, for the summary of a model."""
@@ -371,10 +371,6 @@ def check_start(value: Any) -> float | str | Share:
 def shown(multiplier: float) -> float:
     """λ as a reader is told it: infinite where it switches the energy off."""
     return math.inf if multiplier >= np.float32(GREATEST) else multiplier
-
-
-def _number(value: Any) -> Any:
-    return ops.cast(ops.stop_gradient(ops.convert_to_tensor(value)), "float32")
 
 
 def _bound(value: Any, initial: float) -> float | None:

@@ -9,11 +9,14 @@ raises λ, has to be gathered there.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
+
+from keras_lap.training.scalars import number
 
 _BACKEND = keras.backend.backend()
 _FIRST_KERAS_WITH_TORCH = (3, 16)
@@ -54,8 +57,8 @@ def objective(task_loss: Any, added: list[Any]) -> Any:
     if not added:
         return task_loss
     if len(task_loss.shape) > 0:
-        return task_loss + own_mean(ops.sum(added))
-    return ops.sum([task_loss, *added])
+        return task_loss + own_mean(sum(added))
+    return sum(added, start=task_loss)
 
 
 def batch_mean(loss: Any, size: Any) -> Any:
@@ -71,14 +74,39 @@ def batch_mean(loss: Any, size: Any) -> Any:
     Returns:
         A float32 tensor of the same shape without gradient.
     """
-    loss = ops.cast(ops.stop_gradient(loss), "float32")
+    return batch_mean_and_sums(loss, size)[0]
+
+
+def batch_mean_and_sums(
+    loss: Any, size: Any, sums: Callable[[], Any] | None = None
+) -> tuple[Any, Any]:
+    """As `batch_mean`, and on PyTorch sums over the whole batch, by the same call.
+
+    Replicas wait for each other at every call. Keras's processes of PyTorch would make
+    another one for what is logged, after the step.
+
+    Args:
+        loss: As for `batch_mean`.
+        size: As for `batch_mean`.
+        sums: Returns a tensor `(any,)` of this replica's part, if it is asked for.
+            Defaults to None, no sums.
+
+    Returns:
+        The means; and the sums, or None where nobody has added them up.
+    """
+    loss = number(loss)
     add_up = _sum_over_replicas()
     if add_up is None:
-        return loss
-    size = ops.cast(size, "float32")
-    sums = ops.reshape(ops.where(size > 0, loss * size, 0.0), (-1,))
-    sums = add_up(ops.concatenate([sums, ops.reshape(size, (1,))]))
-    return ops.reshape(sums[:-1] / sums[-1], loss.shape)
+        return loss, None
+    size = number(size)
+    means = ops.reshape(ops.where(size > 0, loss * size, 0.0), (-1,))
+    sent = [means, ops.reshape(size, (1,))]
+    joins = sums is not None and _BACKEND == "torch"
+    if sums is not None and joins:
+        sent.append(number(sums()))
+    many, known = means.shape[0], add_up(ops.concatenate(sent))
+    means = ops.reshape(known[:many] / known[many], loss.shape)
+    return means, known[many + 1 :] if joins else None
 
 
 def read(variable: keras.Variable) -> np.ndarray:

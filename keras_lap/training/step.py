@@ -9,7 +9,6 @@ step the passes are kept here instead, for each thread its own.
 from __future__ import annotations
 
 import contextlib
-import functools
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -119,6 +118,7 @@ class Step:
         task_loss: L, of the first loss that was computed.
         whole_loss: L of the whole batch, on several replicas.
         samples: Of how many samples.
+        logged: What the whole batch adds to the logs, where replicas have told it.
         is_closed: Whether the loss of `passes` was computed, so that another pass
             begins anew.
         is_used: Whether the energy of the passes has gone anywhere.
@@ -137,6 +137,7 @@ class Step:
     task_loss: Any = None
     whole_loss: Any = None
     samples: Any = None
+    logged: Any = None
     is_closed: bool = False
     is_used: bool = False
     is_handed_out: bool = False
@@ -159,12 +160,18 @@ class Step:
         self.counted = self.counted or self.passes
         self.is_closed = self.is_used = True
 
-    def meet(self, terms: Sequence[Term], losses: Sequence[Any]) -> None:
+    def meet(
+        self,
+        terms: Sequence[Term],
+        losses: Callable[[], list[Any]],
+        logged: Callable[[], Any],
+    ) -> None:
         """Prices the passes of the first loss by it, before the gradient is taken.
 
         Args:
             terms: All terms.
-            losses: What is added to the loss besides.
+            losses: Returns what is added to the loss besides, should a term ask.
+            logged: Returns what this replica's part of the batch adds to the logs.
         """
         by_term = [
             [price for one in self.counted if (price := one.prices[i]) is not None]
@@ -173,13 +180,17 @@ class Step:
         asked = []
         for term, own in zip(terms, by_term, strict=True):
             others = [p.added for ps in by_term if ps is not own for p in ps]
-            asked.append(term.asks(own, [self.task_loss, *losses, *others]))
+
+            def rest(others: list[Any] = others) -> list[Any]:
+                return [self.task_loss, *losses(), *others]
+
+            asked.append(term.asks(own, rest))
         # All at once: replicas have to wait for each other whenever they gather.
         several = [ops.cast(x, "float32") for each in asked for x in each]
         loss = self.task_loss
         if several:
             loss = ops.stack([ops.cast(loss, "float32"), *several])
-        loss = replicas.batch_mean(loss, self.samples)
+        loss, self.logged = replicas.batch_mean_and_sums(loss, self.samples, logged)
         known = [loss[i + 1] for i in range(len(several))]
         self.whole_loss = loss[0] if several else loss
         for index, (term, prices) in enumerate(zip(terms, by_term, strict=True)):
@@ -270,40 +281,6 @@ class _Recording(threading.local):
 
 
 recording = _Recording()
-
-
-def putting_back(
-    model: keras.Model, function: Callable[[Any, Any], Any]
-) -> Callable[[Any, Any], Any]:
-    """A train function of JAX, after whose errors the model has its values again.
-
-    Keras takes them out of the variables before the first step and brings those of the
-    last step back. A first step that fails, as by targets that do not fit, would leave
-    a network without weights.
-
-    Args:
-        model: What is trained.
-        function: What Keras made for it, from the state and batches to logs and state.
-    """
-
-    @functools.wraps(function)
-    def guarded(state: Any, batches: Any) -> Any:
-        try:
-            return function(state, batches)
-        except StopIteration:
-            raise  # no error, but the end of an epoch
-        except BaseException:
-            kinds = (
-                *(model.trainable_variables, model.non_trainable_variables),
-                *(model.optimizer.variables, model.metrics_variables),
-            )
-            for variables, values in zip(kinds, state, strict=True):
-                for variable, value in zip(variables, values, strict=True):
-                    if not value.is_deleted():  # by a step that was under way
-                        variable.assign(value)
-            raise
-
-    return guarded
 
 
 def is_symbolic(inputs: Any) -> bool:

@@ -11,7 +11,7 @@ import abc
 import inspect
 import operator
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -75,12 +75,14 @@ class Term(abc.ABC):
                 one when the weights of samples were not known yet; else None.
         """
 
-    def asks(self, prices: Sequence[Price], others: Sequence[Any]) -> tuple[Any, ...]:
+    def asks(
+        self, prices: Sequence[Price], others: Callable[[], list[Any]]
+    ) -> tuple[Any, ...]:
         """What `meet` needs of the whole batch besides L.
 
         Args:
             prices: Of the passes of the step, in full.
-            others: All that is added up beside this term, scalars.
+            others: Returns all that is added up beside this term, scalars.
 
         Returns:
             Scalars, each one replica's.
@@ -175,13 +177,15 @@ class EnergyOverMultiplier(Term):
         ]
         return None if all(each is None for each in weights) else weights
 
-    def asks(self, prices: Sequence[Price], others: Sequence[Any]) -> tuple[Any, ...]:
+    def asks(
+        self, prices: Sequence[Price], others: Callable[[], list[Any]]
+    ) -> tuple[Any, ...]:
         """As in `Term`; what a `Share` is taken of, if λ_0 is to be chosen."""
         least = prices[0].kept.least
         if least is None:
             return ()
         cost = sum(price.means[0] for price in prices)
-        return cost, least * len(prices), sum(others)
+        return cost, least * len(prices), sum(others())
 
     def meet(
         self, prices: Sequence[Price], task_loss: Any | None, known: Sequence[Any]

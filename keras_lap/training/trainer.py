@@ -26,10 +26,10 @@ from keras_lap.training.step import (
     forgotten,
     is_symbolic,
     look,
-    putting_back,
     recording,
 )
 from keras_lap.training.terms import Term, check_has_multiplier
+from keras_lap.training.wrapping import as_step, putting_back
 from keras_lap.trajectory import Recorder, leaving_no_trace
 
 # PyTorch's backward pass reads λ where torch.compile finds it, so λ must not change in
@@ -40,29 +40,6 @@ _RAISES_LATE = keras.backend.backend() == "torch"
 _RAISES_WITHIN = _HOLDS_VALUES = keras.backend.backend() == "jax"
 # TensorFlow's trainer knows its metrics once the first step is traced, not before.
 _BUILDS_LATE = keras.backend.backend() == "tensorflow"
-
-
-def _as_step(training: bool) -> Callable[[Callable], Callable]:
-    """Makes a method of a model one step, unless it is called within one.
-
-    Args:
-        training: Whether the step trains.
-    """
-
-    def decorate(method: Callable) -> Callable:
-        @functools.wraps(method)
-        def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
-            if self._step is not None and self._step.training == training:
-                return method(self, *args, **kwargs)
-            with self._steps.within(training) as step:
-                result = method(self, *args, **kwargs)
-                self._end(step)
-            return result
-
-        wrapped._is_step = True  # type: ignore[attr-defined]
-        return wrapped
-
-    return decorate
 
 
 def _with_energy(method: Callable) -> Callable:
@@ -112,8 +89,8 @@ class Trainer(FedLikeNetwork):
         """Makes a step of the `train_step` and `test_step` that a subclass writes."""
         super().__init_subclass__(**kwargs)
         wrappers = {
-            "train_step": _as_step(training=True),
-            "test_step": _as_step(training=False),
+            "train_step": as_step(training=True),
+            "test_step": as_step(training=False),
         }
         for name, wrap in wrappers.items():
             if not hasattr(getattr(cls, name), "_is_step"):
@@ -154,6 +131,14 @@ class Trainer(FedLikeNetwork):
         """As in `keras.Model`."""
         self._settle_late()  # a train_step of one's own reads them at its end
         return super().metrics
+
+    @property
+    def metrics_variables(self) -> list[Any]:
+        """As in `keras.Model`; those that processes have to add up, within a step."""
+        known, step = super().metrics_variables, self._step
+        if step is None or step.logged is None:
+            return known
+        return [each for each in known if each is not self._measures.sums]
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Runs the network; in training, records its trajectory and adds its price."""
@@ -202,7 +187,7 @@ class Trainer(FedLikeNetwork):
             self.train_function = putting_back(self, self.train_function)
         return made
 
-    @_as_step(training=True)
+    @as_step(training=True)
     def train_step(self, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.train_step`; a step may have several passes."""
         result = super().train_step(*args, **kwargs)
@@ -210,7 +195,7 @@ class Trainer(FedLikeNetwork):
             check_names(self.metrics, self._measures.names)
         return result
 
-    @_as_step(training=False)
+    @as_step(training=False)
     def test_step(self, *args: Any, **kwargs: Any) -> Any:
         """As `keras.Model.test_step`, on the bare network."""
         return super().test_step(*args, **kwargs)
@@ -265,12 +250,17 @@ class Trainer(FedLikeNetwork):
             )
             raises = step.is_kerass or not _RAISES_WITHIN
             if raises and trains:
-                step.meet(self._terms, step.sort_out(super().losses))
+                step.meet(self._terms, self._other_losses, self._logged)
             if raises and not (trains and _RAISES_LATE):
                 self._settle(step)
-        losses = self.losses if trains else step.sort_out(super().losses)
+        losses = self.losses if trains else self._other_losses()
         added = [self._aggregate_additional_loss(loss) for loss in losses]
         return replicas.objective(task_loss, added)
+
+    def _other_losses(self) -> list[Any]:
+        """Losses that the network has of its own, within a step."""
+        assert self._step is not None
+        return self._step.sort_out(super().losses)
 
     def _with_targets(self, loss: Any, y: Any, y_pred: Any, weights: Any) -> Any:
         """Adds what needs the targets, of the last pass of a loop of one's own."""
@@ -315,9 +305,15 @@ class Trainer(FedLikeNetwork):
     def _settle(self, step: Step) -> None:
         """Raises λ where that is due, and logs the step."""
         step.is_settled = True
-        lasts = step.settle(self._terms) if step.training else []
+        lasts = step.settle(self._terms) if step.training else ()
+        logged = self._logged() if step.logged is None else step.logged
+        self._measures.add(logged, lasts)
+
+    def _logged(self) -> Any:
+        step = self._step
+        assert step is not None
         prices = step.prices if step.training else ()
-        self._measures.add(step.samples, step.task_loss, prices, lasts)
+        return self._measures.of_batch(step.samples, step.task_loss, prices)
 
     def _end(self, step: Step) -> None:
         """Ends a step; called within it."""
