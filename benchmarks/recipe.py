@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -93,7 +93,7 @@ def profile(step: Callable[[], object]) -> harness.Row:
         start = time.perf_counter()
         step()
         whole = 1e6 * (time.perf_counter() - start)
-    spent: Counter[str] = Counter()
+    spent: dict[str, float] = defaultdict(float)
     operations = 0
     for event in seen.key_averages():
         if event.key.startswith("aten::"):
