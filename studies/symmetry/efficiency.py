@@ -10,19 +10,23 @@ import argparse
 import itertools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
-from keras import layers
+from keras import layers, ops
 
 from keras_lap.symmetry import (
     DataAugmentation,
     FeatureAveraging,
     FiniteGroup,
+    FixedKernel,
+    Images,
+    Linear,
     cyclic,
     rotations,
     sign,
@@ -30,27 +34,43 @@ from keras_lap.symmetry import (
 )
 from studies.engine import records
 from studies.engine.command_line import FRESH
-from studies.engine.environment import describe
+from studies.engine.environment import describe, pin_threads
 from studies.engine.statistics import ENOUGH_SEEDS, mean_interval
 from studies.engine.tables import Table
+from studies.symmetry.data import Split, digits, field, mnist, sets
 
 COMMITTED = Path(__file__).parents[1] / "results"
-WAYS = ("averaged at test", "augmented", "augmented, averaged at test", "averaged")
+FIXED = "fixed units"
+WAYS = (
+    "averaged at test",
+    "augmented",
+    "augmented, averaged at test",
+    "averaged",
+    FIXED,
+)
+# What each training gives: its own score, and that of its average at test.
+TRAININGS = {
+    "plain": ("plain", "averaged at test"),
+    "augmented": ("augmented", "augmented, averaged at test"),
+    "averaged": ("averaged",),
+    FIXED: (FIXED,),
+}
 STEPS = 400
 _NOTE = (
     "Averaged at test: the plain network inside of FeatureAveraging. Augmented: "
     "trained on whole orbits by DataAugmentation. Averaged: trained through "
-    f"FeatureAveraging. Full batches, {STEPS} steps, the same data, initial weights "
+    "FeatureAveraging. Fixed units: weights of the first layer, or kernels of all "
+    "convolutions, that the group leaves as they are; an odd field has none but 0. "
+    f"Full batches, {STEPS} steps, the same data, initial weights "
     "and steps for all ways of one seed. Of digits, accuracy and its change in points; "
     "of functions, the mean squared error and the ratio to it, geometric means. 95 % "
     "Student-t intervals over paired seeds, not corrected for their number."
 )
-Split = tuple[np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Data, a group, and how it acts.
+    """Data, a group, how it acts, and the network.
 
     Attributes:
         label: What readers call it.
@@ -60,6 +80,7 @@ class Setting:
         inputs: How it acts on them.
         outputs: How it acts on targets.
         classes: Whether targets are labels.
+        convolutions: Whether the network has them.
     """
 
     label: str
@@ -69,54 +90,27 @@ class Setting:
     inputs: str = "vectors"
     outputs: str = "trivial"
     classes: bool = False
+    convolutions: bool = False
 
+    @property
+    def name(self) -> str:
+        """What its records say."""
+        return f"{self.label}, {self.size}"
 
-def digits(size: int, seed: int, turned: bool) -> tuple[Split, Split]:
-    """Scikit-learn's digits as they are, or each turned by a random quarter."""
-    from sklearn.datasets import load_digits
-
-    data = load_digits()
-    rng = np.random.default_rng(seed)
-    images = (data.images / 16).astype("float32")[..., None]
-    order, turns = rng.permutation(len(images)), rng.integers(0, 4, len(images))
-    if turned:
-        pairs = zip(images, turns, strict=True)
-        images = np.stack([np.rot90(image, k) for image, k in pairs])
-    train, test = order[:size], order[1000:]
-    return (images[train], data.target[train]), (images[test], data.target[test])
-
-
-def upright(size: int, seed: int) -> tuple[Split, Split]:
-    """Digits as they are."""
-    return digits(size, seed, turned=False)
-
-
-def turned(size: int, seed: int) -> tuple[Split, Split]:
-    """Digits turned by random quarters."""
-    return digits(size, seed, turned=True)
-
-
-def sets(size: int, seed: int) -> tuple[Split, Split]:
-    """A function of four numbers that does not know their order."""
-    rng = np.random.default_rng(seed)
-    x = rng.normal(size=(size + 2000, 4)).astype("float32")
-    y = np.max(x, 1, keepdims=True) + np.sin(x).prod(1, keepdims=True)
-    return (x[:size], y[:size]), (x[size:], y[size:])
-
-
-def field(size: int, seed: int) -> tuple[Split, Split]:
-    """An odd field of forces in the plane; only in part does it know no order."""
-    rng = np.random.default_rng(seed)
-    x = rng.normal(size=(size + 2000, 2)).astype("float32")
-    first, second = x.T
-    y = np.stack([-first + np.sin(2 * second), -second - 0.5 * first**3], 1)
-    return (x[:size], y[:size]), (x[size:], y[size:])
+    @property
+    def constraint(self) -> keras.constraints.Constraint:
+        """Keeps units fixed by the group."""
+        if self.convolutions:
+            return FixedKernel(self.group)
+        act = Images if self.inputs == "images" else Linear
+        return FixedRows(act(self.group))
 
 
 def _presets() -> dict[str, tuple[Setting, ...]]:
     """The few samples of each kind of data, and four times as many."""
-    quarters = rotations(4), "images", "trivial", True
+    quarters = (rotations(4), "images", "trivial", True)
     odd, wrong = (sign(2), "vectors", "vectors"), (cyclic(2), "vectors", "vectors")
+    turned, upright = (partial(digits, turned=each) for each in (True, False))
     few, many = (
         (
             Setting("digits turned by random quarters", digit_size, turned, *quarters),
@@ -127,7 +121,36 @@ def _presets() -> dict[str, tuple[Setting, ...]]:
         )
         for digit_size, set_size, field_size in ((100, 50, 30), (400, 200, 100))
     )
-    return {"small": few, "full": few + many}
+    turned, upright = (partial(mnist, turned=each) for each in (True, False))
+    name = "MNIST {}, convolutions"
+    images = (
+        Setting(name.format("turned by random quarters"), 100, turned, *quarters, True),
+        Setting(name.format("as it is, wrong group"), 100, upright, *quarters, True),
+    )
+    return {"small": (*few, *images), "full": (*few, *images, *many)}
+
+
+class FixedRows(keras.constraints.Constraint):
+    """Projects the weights of a dense layer on those that a group leaves as they are.
+
+    Args:
+        action: How the group acts on inputs of the network, which the layer sees in one
+            row each.
+    """
+
+    def __init__(self, action: Images | Linear):
+        self.action = action
+
+    def __call__(self, w: Any) -> Any:
+        """The projected weights, `(inputs, units)` as they were."""
+        inputs, units = w.shape
+        shape: tuple[int, ...] = (inputs,)
+        if isinstance(self.action, Images):
+            side = math.isqrt(inputs)
+            shape = (side, side, 1)
+        each = ops.reshape(ops.transpose(ops.convert_to_tensor(w)), (units, *shape))
+        fixed = ops.mean(self.action.orbit(each), axis=0)
+        return ops.transpose(ops.reshape(fixed, (units, inputs)))
 
 
 class Repeated(keras.utils.PyDataset):
@@ -146,16 +169,41 @@ class Repeated(keras.utils.PyDataset):
         return self.batch
 
 
-def build(setting: Setting, shape: tuple[int, ...], outputs: int) -> keras.Model:
-    """The network of a setting."""
-    sizes, activation = ((64, 64), "relu") if setting.classes else ((64,), "tanh")
-    hidden = [layers.Dense(size, activation) for size in sizes]
-    every = [keras.Input(shape), layers.Flatten(), *hidden, layers.Dense(outputs)]
-    return keras.Sequential(every)
+def build(
+    setting: Setting, shape: tuple[int, ...], outputs: int, fixed: bool = False
+) -> keras.Model:
+    """The network of a setting.
+
+    Args:
+        setting: Which.
+        shape: Of one input.
+        outputs: How many numbers it returns.
+        fixed: Whether the group leaves its units as they are, from the start.
+    """
+    if setting.convolutions:
+        held = [layers.Conv2D(n, 3, padding="same", activation="relu") for n in (8, 16)]
+        first, second = held
+        every = [first, layers.MaxPooling2D(2), second, layers.GlobalAveragePooling2D()]
+    else:
+        sizes, activation = ((64, 64), "relu") if setting.classes else ((64,), "tanh")
+        hidden = [layers.Dense(size, activation) for size in sizes]
+        held, every = hidden[:1], [layers.Flatten(), *hidden]
+    network = keras.Sequential([keras.Input(shape), *every, layers.Dense(outputs)])
+    for layer in held if fixed else ():
+        layer.kernel.constraint = setting.constraint
+        layer.kernel.assign(setting.constraint(layer.kernel))
+    return network
 
 
-def run(setting: Setting, seed: int) -> dict[str, float]:
-    """Trains and tests every way with one seed.
+def run(
+    setting: Setting, seed: int, trainings: Iterable[str] = TRAININGS
+) -> dict[str, float]:
+    """Trains and tests with one seed.
+
+    Args:
+        setting: What.
+        seed: Of data, initial weights and test data.
+        trainings: Which of `TRAININGS`.
 
     Returns:
         The accuracy in percent, or the mean squared error, by way.
@@ -163,15 +211,15 @@ def run(setting: Setting, seed: int) -> dict[str, float]:
     train, test = setting.draw(setting.size, seed)
     outputs = 10 if setting.classes else train[1].shape[1]
     how = (setting.group, setting.inputs, setting.outputs)
-    found = {}
-    for name, wrap in {
-        "plain": None,
+    wraps: dict[str, Any] = {
         "augmented": DataAugmentation,
         "averaged": FeatureAveraging,
-    }.items():
+    }
+    found = {}
+    for name in trainings:
         keras.utils.set_random_seed(seed)
-        network = build(setting, train[0].shape[1:], outputs)
-        model = network if wrap is None else wrap(network, *how)
+        network = build(setting, train[0].shape[1:], outputs, name == FIXED)
+        model = wraps[name](network, *how) if name in wraps else network
         optimizer: Any = keras.optimizers.Adam(1e-2)
         loss: Any = "mse"
         if setting.classes:
@@ -179,11 +227,10 @@ def run(setting: Setting, seed: int) -> dict[str, float]:
             loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
         model.compile(optimizer, loss=loss)
         model.fit(Repeated(*train), verbose=0)
-        found[name] = score(setting, model, test)
-        if name != "averaged":
-            after = {"plain": "", "augmented": "augmented, "}[name]
-            averaged = FeatureAveraging(network, *how)
-            found[f"{after}averaged at test"] = score(setting, averaged, test)
+        own, *averaged = TRAININGS[name]
+        found[own] = score(setting, model, test)
+        for way in averaged:
+            found[way] = score(setting, FeatureAveraging(network, *how), test)
     return found
 
 
@@ -195,23 +242,38 @@ def score(setting: Setting, model: keras.Model, test: Split) -> float:
     return float(np.mean((returned - test[1]) ** 2))
 
 
+def scores_of(
+    setting: Setting, found: Iterable[records.Record]
+) -> dict[int, dict[str, float]]:
+    """By seed, all that records say of a setting."""
+    scores: dict[int, dict[str, float]] = {}
+    for each in found:
+        if each["setting"] == setting.name:
+            scores.setdefault(each["seed"], {}).update(each["scores"])
+    return scores
+
+
 def table(settings: tuple[Setting, ...], found: list[records.Record]) -> Table:
     """The table of the results."""
     rows = []
     for setting in settings:
-        label = f"{setting.label}, {setting.size}"
-        scores = [each["scores"] for each in found if each["setting"] == label]
+        scores = list(scores_of(setting, found).values())
         if not scores:
             continue
         plain = np.array([each["plain"] for each in scores])
         cells = [f"{plain.mean():.1f} %" if setting.classes else f"{_mean(plain):.2g}"]
         for way in WAYS:
-            values = np.array([each[way] for each in scores])
-            cells.append(_change(plain, values, setting.classes))
+            known = [each for each in scores if way in each]
+            before, after = (
+                np.array([each[k] for each in known]) for k in ("plain", way)
+            )
+            cells.append(
+                _change(before, after, setting.classes) if known else "not run"
+            )
         count = str(len(scores))
         if len(scores) < ENOUGH_SEEDS:
             count += ": too few to conclude"
-        rows.append((label, setting.group.name, count, *cells))
+        rows.append((setting.name, setting.group.name, count, *cells))
     header = ("data, training samples", "group", "seeds", "plain", *WAYS)
     return Table("What the use of a symmetry gives", header, tuple(rows), _NOTE)
 
@@ -249,13 +311,15 @@ def main(arguments: list[str] | None = None) -> None:
     settings = _presets()[options.preset]
     path = folder / f"symmetry-{options.preset}.jsonl"
     if not options.report:
+        pin_threads(1)
         records.repair(path)
-        done = {(each["setting"], each["seed"]) for each in records.read(path)}
         for setting, seed in itertools.product(settings, range(options.seeds)):
-            label = f"{setting.label}, {setting.size}"
-            if (label, seed) not in done:
+            known = scores_of(setting, records.read(path)).get(seed, {})
+            missing = [name for name, ways in TRAININGS.items() if ways[0] not in known]
+            if missing:
                 start = time.perf_counter()
-                record = {"setting": label, "seed": seed, "scores": run(setting, seed)}
+                scores = run(setting, seed, missing)
+                record = {"setting": setting.name, "seed": seed, "scores": scores}
                 seconds = time.perf_counter() - start
                 records.append(path, {**record, "seconds": seconds, **describe()})
     made = table(settings, records.read(path))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from studies.engine import records
-from studies.symmetry import efficiency
+from studies.symmetry import data, efficiency
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "torch", reason="says the same on every backend"
@@ -18,13 +18,13 @@ FULL = efficiency._presets()["full"]
 
 
 def test_the_functions_obey_their_groups_and_the_wrong_one_does_not():
-    (x, y), (more, _) = efficiency.sets(20, 0)
+    (x, y), (more, _) = data.sets(20, 0)
     assert (x.shape, y.shape, more.shape) == ((20, 4), (20, 1), (2000, 4))
     for order in ([1, 0, 2, 3], [3, 2, 1, 0]):
         moved = x[:, order]
         again = moved.max(1, keepdims=True) + np.sin(moved).prod(1, keepdims=True)
         np.testing.assert_allclose(again, y, rtol=1e-5, atol=1e-6)
-    (x, y), _ = efficiency.field(20, 0)
+    (x, y), _ = data.field(20, 0)
 
     def force(a, b):
         return np.stack([-a + np.sin(2 * b), -b - 0.5 * a**3], 1)
@@ -36,8 +36,8 @@ def test_the_functions_obey_their_groups_and_the_wrong_one_does_not():
 
 def test_digits_are_split_by_seed_and_turned_by_quarters():
     pytest.importorskip("sklearn")
-    (x, y), (test, _) = efficiency.upright(100, 3)
-    (turned, same), _ = efficiency.turned(100, 3)
+    (x, y), (test, _) = data.digits(100, 3, turned=False)
+    (turned, same), _ = data.digits(100, 3, turned=True)
     assert x.shape == turned.shape == (100, 8, 8, 1)
     assert len(test) == 797
     np.testing.assert_array_equal(y, same)
@@ -46,7 +46,7 @@ def test_digits_are_split_by_seed_and_turned_by_quarters():
         for a, b in zip(x, turned, strict=True)
     ]
     assert set(ways) == {0, 1, 2, 3}
-    assert not np.array_equal(efficiency.upright(100, 4)[0][1], y)
+    assert not np.array_equal(data.digits(100, 4, turned=False)[0][1], y)
 
 
 def test_the_table_by_hand():
@@ -83,6 +83,13 @@ def test_a_short_run_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
     assert after["seed"] == 1
     written = path.with_suffix(".md").read_text("utf-8")
     assert "2: too few to conclude" in written
+    # What older records lack is run, and nothing else.
+    del after["scores"][efficiency.FIXED]
+    path.write_text(json.dumps(first) + "\n" + json.dumps(after) + "\n", "utf-8")
+    efficiency.main([*options, "--seeds", "2"])
+    *_, added = records.read(path)
+    assert (added["seed"], set(added["scores"])) == (1, {efficiency.FIXED})
+    assert path.with_suffix(".md").read_text("utf-8") == written
 
 
 def test_the_committed_table_is_that_of_the_committed_records(tmp_path):
@@ -94,3 +101,21 @@ def test_the_committed_table_is_that_of_the_committed_records(tmp_path):
         found = [json.loads(line) for line in lines]
         made = efficiency.table(FULL, found).markdown() + "\n"
         assert path.with_suffix(".md").read_text("utf-8") == made
+
+
+def test_fixed_units_are_fixed_from_the_start_and_after_steps(monkeypatch):
+    monkeypatch.setattr(efficiency, "STEPS", 3)
+    for setting in (FULL[0], FULL[2], FULL[3]):
+        (x, _), _ = setting.draw(20, 0)
+        network = efficiency.build(setting, x.shape[1:], 10, fixed=True)
+        first = next(layer for layer in network.layers if layer.weights)
+        network.compile("sgd", "mse")
+        network.fit(efficiency.Repeated(x, np.ones((20, 10))), verbose=0)
+        kernel = np.array(first.kernel).T
+        if setting.inputs == "images":
+            images = kernel.reshape(-1, 8, 8)
+            np.testing.assert_allclose(np.rot90(images, axes=(1, 2)), images, atol=1e-6)
+            assert np.abs(kernel).max() > 0.01
+        else:  # one number over a set; an odd field leaves 0 alone
+            fixed = kernel.mean(1, keepdims=True) if setting is FULL[2] else 0 * kernel
+            np.testing.assert_allclose(kernel, fixed + 0 * kernel, atol=1e-6)
