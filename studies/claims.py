@@ -15,6 +15,7 @@ from pathlib import Path
 
 from studies.engine import claims
 from studies.engine.claims import Claim, Judge, Row, change, criteria
+from studies.engine.statistics import scipy_stats
 
 RESULTS = Path(__file__).parent / "results"
 HALF, FIVE = "least action, λ_0 = 0.5", "least action, λ_0 = 5"
@@ -71,6 +72,24 @@ def robust(rows: Sequence[Row]) -> tuple[str, str]:
         return said, claims.REPRODUCED
     part = f"{claims.IN_PART}: {better} of {len(chosen)}"
     return said, part if better else claims.NOT_REPRODUCED
+
+
+def keeps(rows: Sequence[Row]) -> tuple[str, str]:
+    """Whether the exact test rejects what data do not obey, and errs at its level."""
+    seeds = int(rows[0]["seeds"])
+    cells = [cell for row in rows for cell in row.values() if ", kept " in cell]
+    kept = [(int(c.strip("*").split()[-1]), c.startswith("**")) for c in cells]
+    right = [count for count, obeyed in kept if obeyed]
+    wrong = [seeds - count for count, obeyed in kept if not obeyed]
+    errors = sum(seeds - count for count in right)
+    said = (
+        f"rejected {sum(wrong)} of {seeds * len(wrong)} candidates that data do not "
+        f"obey, and {errors} of {seeds * len(right)} that they do, at level .05"
+    )
+    # More errors than these would be rare, were the level .05.
+    is_level = errors <= scipy_stats().binom.ppf(0.975, seeds * len(right), 0.05)
+    holds = is_level and sum(wrong) == seeds * len(wrong)
+    return said, claims.REPRODUCED if holds else claims.NOT_REPRODUCED
 
 
 def saying(describe: Callable[[Sequence[Row]], str], *beginnings: str) -> Judge:
@@ -331,6 +350,12 @@ SYMMETRY = (
         claims.OURS,
         "symmetry-mean-field.md",
         criteria("noise"),
+    ),
+    Claim(
+        "The exact test keeps the groups that data obey, and rejects the others",
+        claims.OURS,
+        "symmetry-laws.md",
+        keeps,
     ),
     Claim(
         "Training with the group that data obey helps: 100 digits, augmented",

@@ -165,3 +165,24 @@ def test_robustness_knows_what_is_better(tmp_path):
     measured, verdict = studies.claims.robust(claims.read(tmp_path / "table.md"))
     assert measured == "of 4 measures surely better: 2, worse: 1"
     assert verdict == "in part: 2 of 4"
+
+
+@pytest.mark.parametrize(
+    ("obeyed", "other", "verdict"),
+    [
+        (8, 0, claims.REPRODUCED),
+        (6, 0, claims.NOT_REPRODUCED),
+        (10, 1, claims.NOT_REPRODUCED),
+    ],
+)
+def test_the_exact_test_may_err_at_its_level(tmp_path, obeyed, other, verdict):
+    # Of 20 right candidates three rejections are the 97.5 % quantile at level .05.
+    cells = (
+        f"**0.01–0.9, kept {obeyed}** | **0.2–0.9, kept 10** | 0.0–0.1, kept {other}"
+    )
+    head = "| digits | seeds | a | b | c |\n| --- | --- | --- | --- | --- |\n"
+    (tmp_path / "table.md").write_text(f"{head}| turned | 10 | {cells} |\n", "utf-8")
+    measured, found = studies.claims.keeps(claims.read(tmp_path / "table.md"))
+    assert found == verdict
+    assert f"rejected {10 - other} of 10" in measured
+    assert f"and {10 - obeyed} of 20" in measured
