@@ -19,6 +19,8 @@ READERS = ("blocks/tracing.py", "blocks/reading.py")
 OTHERS = {
     "tuning/hypermodel.py": {"_compile_config"},
     "training/trainer.py": {"_aggregate_additional_loss"},
+    # Of `Trainer`, not of Keras: what is put around its methods.
+    "training/wrapping.py": {"_step", "_steps", "_end"},
 }
 # Of named tuples: public in spite of their underscore.
 PUBLIC = {"_asdict", "_fields", "_replace"}

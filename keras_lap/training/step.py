@@ -238,9 +238,12 @@ class Steps(threading.local):
         are_losses_hidden: Whether only the loss of the task is asked for just now.
     """
 
-    current: Step | None = None
-    last: Pass | None = None
-    are_losses_hidden: bool = False
+    def __init__(self) -> None:
+        # Called in every thread. As defaults of the class they would be missing in a
+        # new thread's own dictionary, on which torch.compile lays its guards.
+        self.current: Step | None = None
+        self.last: Pass | None = None
+        self.are_losses_hidden = False
 
     @contextlib.contextmanager
     def within(self, training: bool) -> Iterator[Step]:
@@ -268,7 +271,8 @@ class _Recording(threading.local):
         covers: Models within that network whose blocks the one around it prices.
     """
 
-    covers: Collection[int] = ()
+    def __init__(self) -> None:
+        self.covers: Collection[int] = ()  # in every thread, as in `Steps`
 
     @contextlib.contextmanager
     def on(self, covers: Collection[int]) -> Iterator[None]:
