@@ -72,6 +72,9 @@ class Rows(keras.layers.Layer):
     def __init__(self) -> None:
         super().__init__(autocast=False)
         self.supports_masking = True
+        # Before every batch, Keras on JAX runs a model with a layer that is not built
+        # once as it is written, which compiles all its branches anew.
+        self.built = True
 
     def call(self, x_and_rows: Any) -> Any:
         """Some samples.

@@ -272,3 +272,25 @@ def test_batches_of_their_own():
     in_parts, ran_in_parts = quick.predict_each(iter([x[:1], x[1:]]))
     np.testing.assert_array_equal(ran_in_parts, ran)
     np.testing.assert_allclose(in_parts, outputs, **CLOSE)
+
+
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="compiles nothing")
+def test_a_second_batch_runs_what_was_compiled():
+    calls = []
+
+    class Counted(layers.Layer):
+        """Says when Python runs it."""
+
+        def call(self, x):
+            calls.append(1)
+            return 2 * x
+
+    inputs = keras.Input((4,))
+    x = inputs + Counted()(layers.Dense(4)(inputs))
+    net = keras.Model(inputs, layers.Dense(3)(x))
+    quick, batch = early_exit(net, 0.9), np.ones((2, 4), "float32")
+    quick.predict_on_batch(batch)
+    assert calls
+    calls.clear()
+    quick.predict_on_batch(batch)
+    assert not calls
