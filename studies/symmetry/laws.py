@@ -56,14 +56,14 @@ _NOTE = (
 
 def candidates() -> dict[str, FiniteGroup | Action]:
     """Groups that act on images of 8x8 pixels."""
-    flip, transposed = np.diag([1.0, -1.0]), [[0.0, 1.0], [1.0, 0.0]]
+    flip, swapped = np.diag([1.0, -1.0]), [[0.0, 1.0], [1.0, 0.0]]
     second = [0, 2, 1, *range(3, 8)]
     return {
         "left-right": Images(mirror()),
         "up-down": Images(from_generators([flip])),
         "half turn": Images(rotations(2)),
         "quarter turns": Images(rotations(4)),
-        "transposition": Images(from_generators([transposed])),
+        "diagonal mirror": Images(from_generators([swapped])),
         "shifts of columns": Linear(cyclic(8), axis=2),
         "two rows swapped": Linear(from_generators([np.eye(8)[second]]), axis=1),
     }

@@ -41,7 +41,7 @@ def test_the_candidates_move_pixels_as_their_names_say():
         "left-right": square[:, ::-1],
         "up-down": square[::-1],
         "half turn": square[::-1, ::-1],
-        "transposition": square.T,
+        "diagonal mirror": square[::-1, ::-1].T,
         "two rows swapped": rows,
     }
     actions = laws.candidates()
