@@ -22,7 +22,6 @@ what `--report` takes.
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -36,7 +35,6 @@ from studies.defaults.growing import Growing
 from studies.defaults.methods import CONSTANT, PLAIN, Method
 from studies.defaults.settings import SETTINGS, Trained, load
 from studies.engine import published, records
-from studies.engine.environment import pin_threads
 
 NAME = "defaults-clipping.jsonl"
 KEY = ("setting", "rate", "clipped", "method", "seed")
@@ -138,24 +136,15 @@ class Study:
 
 def main() -> None:
     """Runs the study, or makes its report."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.partition("\n")[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    published.add_options(parser, NAME)
-    text = "what is trained, as the tables name it"
-    parser.add_argument(
-        "--settings", nargs="+", choices=NAMES, default=NAMES, help=text
-    )
-    options = parser.parse_args()
-    path = published.path_of(options, NAME)
-    if not options.report:
-        pin_threads(1)
-        Study(path).run(options.settings)
-    from studies.defaults.clipping_report import write
 
-    for written in write(path):
-        print(written)
+    def write(path: Path) -> list[Path]:
+        from studies.defaults.clipping_report import write  # which reads this file
+
+        return write(path)
+
+    published.main(
+        __doc__, NAME, lambda path, names: Study(path).run(names), write, NAMES
+    )
 
 
 if __name__ == "__main__":

@@ -163,9 +163,9 @@ def texts(path: Path) -> dict[str, str]:
     """
     found = published.lines_of(path)
     lines = by_key(found, KEY)
-    shown = [make(lines).markdown() for make in (cells, schedules, rivals, tried)]
-    made_by = published.made_by(path, found)
-    return {f"{path.stem}.md": "\n".join([*shown, made_by])}
+    return published.page(
+        path, found, [make(lines) for make in (cells, schedules, rivals, tried)]
+    )
 
 
 def write(path: Path) -> list[Path]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,8 @@ class Growing:
 
         Args:
             key: Of the line.
-            run: Returns its other fields, of which `seconds` is printed.
+            run: Returns its other fields, of which `validation` and `seconds` are
+                printed.
         """
         if key in self.found:
             return
@@ -39,11 +40,11 @@ class Growing:
         line["environment"] = describe()
         records.append(self.path, line)
         self.found[key] = records.rounded(line)
-        print(*key, f"{line['seconds']:.1f} s", flush=True)
+        print(*key, f"{line['validation']:.3f} {line['seconds']:.1f} s", flush=True)
 
 
 def by_key(
-    lines: list[records.Record], names: tuple[str, ...]
+    lines: Sequence[records.Record], names: tuple[str, ...]
 ) -> dict[tuple, records.Record]:
     """The lines by the values of some fields."""
     return {tuple(line[name] for name in names): line for line in lines}

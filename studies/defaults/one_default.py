@@ -26,7 +26,6 @@ what `--report` takes.
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -35,10 +34,10 @@ from typing import Any
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
 from studies.defaults import judging
+from studies.defaults.growing import Growing
 from studies.defaults.methods import DECAYS, ENERGIES, PLAIN, RISING, Method
 from studies.defaults.settings import BAD_START, SETTINGS, Trained, load
-from studies.engine import published, records
-from studies.engine.environment import describe, pin_threads
+from studies.engine import published
 
 NAME = "defaults.jsonl"
 TRIALS = (100, 101)
@@ -78,9 +77,7 @@ class Study:
     """
 
     def __init__(self, path: Path):
-        self.path = path
-        records.repair(path)
-        self.found = by_key(records.read(path))
+        self.lines = Growing(path, judging.KEY)
         self._data: dict[tuple, Any] = {}
         self._trainers: dict[tuple, Any] = {}
 
@@ -90,7 +87,7 @@ class Study:
             for setting, method in self._pairs(CANDIDATES):
                 if setting.name != BAD_START:  # which chooses nothing
                     self._train(setting, method, seed)
-        first, *others = chosen(self.found)
+        first, *others = chosen(self.lines.found)
         print("confirmed:", first.name, *(method.name for method in others), sep="\n  ")
         for methods in ((PLAIN, first), others):
             for seed in SEEDS:
@@ -101,21 +98,13 @@ class Study:
         return ((setting, method) for setting in SETTINGS for method in methods)
 
     def _train(self, setting: Trained, method: Method, seed: int) -> None:
-        key = setting.name, method.name, seed
-        if key in self.found:
-            return
-        result = self._trainer(setting, method).train(method, seed)
-        if seed in TRIALS:  # of which nobody is to look at the test data
-            hidden = ("test", "cost", "relative")
-            result = {k: value for k, value in result.items() if k not in hidden}
-        line = {
-            **dict(zip(judging.KEY, key, strict=True)),
-            **result,
-            "environment": describe(),
-        }
-        records.append(self.path, line)
-        self.found[key] = records.rounded(line)
-        print(*key, f"{result['validation']:.3f} {result['seconds']:.1f} s", flush=True)
+        def run() -> dict[str, Any]:
+            result = self._trainer(setting, method).train(method, seed)
+            # Of trials nobody is to look at the test data.
+            hidden = ("test", "cost", "relative") if seed in TRIALS else ()
+            return {k: value for k, value in result.items() if k not in hidden}
+
+        self.lines.add((setting.name, method.name, seed), run)
 
     def _trainer(self, setting: Trained, method: Method) -> Any:
         from studies.defaults.training import Trainer
@@ -129,27 +118,15 @@ class Study:
         return self._trainers[key]
 
 
-def by_key(lines: Sequence[records.Record]) -> dict[tuple, records.Record]:
-    """The lines by setting, method and seed."""
-    return {tuple(line[name] for name in judging.KEY): line for line in lines}
-
-
 def main() -> None:
     """Runs the study, or makes its report."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.partition("\n")[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    published.add_options(parser, NAME)
-    options = parser.parse_args()
-    path = published.path_of(options, NAME)
-    if not options.report:
-        pin_threads(1)
-        Study(path).run()
-    from studies.defaults.report import write
 
-    for written in write(path):
-        print(written)
+    def write(path: Path) -> list[Path]:
+        from studies.defaults.report import write  # which reads this file
+
+        return write(path)
+
+    published.main(__doc__, NAME, lambda path, _: Study(path).run(), write)
 
 
 if __name__ == "__main__":

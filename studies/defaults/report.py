@@ -10,12 +10,12 @@ import numpy as np
 
 from keras_lap._drawing import colors_of, grid
 from studies.defaults import judging
+from studies.defaults.growing import by_key
 from studies.defaults.methods import CONSTANT, DECAYS, FIXED, PLAIN, RISING
 from studies.defaults.one_default import (
     CANDIDATES,
     SEEDS,
     TRIALS,
-    by_key,
     chosen,
     good_starts,
 )
@@ -41,7 +41,7 @@ class Results:
     """
 
     def __init__(self, lines: Sequence[records.Record]):
-        self.lines = by_key(lines)
+        self.lines = by_key(lines, judging.KEY)
         self.settings = [
             setting.name
             for setting in SETTINGS
@@ -194,9 +194,7 @@ def texts(path: Path) -> dict[str, str]:
     lines = published.lines_of(path)
     results = Results(lines)
     tables = [make(results) for make in (trials, confirmation)]
-    made_by = published.made_by(path, lines)
-    shown = [table.markdown() for table in tables if table.rows]
-    return {f"{path.stem}.md": "\n".join([*shown, made_by])}
+    return published.page(path, lines, [table for table in tables if table.rows])
 
 
 def write(path: Path) -> list[Path]:

@@ -17,7 +17,6 @@ what `--report` takes.
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,7 +30,6 @@ from studies.defaults.harmed import Dropped
 from studies.defaults.methods import CONSTANT, DECAYS, PLAIN, Method
 from studies.defaults.settings import SETTINGS, Trained, load
 from studies.engine import published, records
-from studies.engine.environment import pin_threads
 
 NAME = "defaults-robustness.jsonl"
 KEY = ("setting", "wrong_labels", "method", "seed")
@@ -117,24 +115,15 @@ class Study:
 
 def main() -> None:
     """Runs the study, or makes its report."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.partition("\n")[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    published.add_options(parser, NAME)
-    text = "what is trained, as the tables name it"
-    parser.add_argument(
-        "--settings", nargs="+", choices=NAMES, default=NAMES, help=text
-    )
-    options = parser.parse_args()
-    path = published.path_of(options, NAME)
-    if not options.report:
-        pin_threads(1)
-        Study(path).run(options.settings)
-    from studies.defaults.robustness_report import write
 
-    for written in write(path):
-        print(written)
+    def write(path: Path) -> list[Path]:
+        from studies.defaults.robustness_report import write  # which reads this file
+
+        return write(path)
+
+    published.main(
+        __doc__, NAME, lambda path, names: Study(path).run(names), write, NAMES
+    )
 
 
 if __name__ == "__main__":

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from studies.engine import records
 from studies.engine.command_line import COMMITTED, FRESH
+from studies.engine.environment import pin_threads
+from studies.engine.tables import Table
 
 
 def add_options(parser: argparse.ArgumentParser, name: str) -> None:
@@ -28,6 +30,43 @@ def path_of(options: argparse.Namespace, name: str) -> Path:
     folder = COMMITTED if options.report else FRESH
     given: Path | None = options.results
     return folder / name if given is None else given
+
+
+def main(
+    description: str,
+    name: str,
+    run: Callable[[Path, Sequence[str]], None],
+    write: Callable[[Path], Iterable[Path]],
+    settings: Sequence[str] = (),
+    arguments: Sequence[str] | None = None,
+) -> None:
+    """The command of such a study: runs it, and makes its report.
+
+    Args:
+        description: The text of its module, of which the first line is its help.
+        name: Of the result file.
+        run: Adds to a result file what it lacks, of the settings named.
+        write: Makes the report of a result file; returns what was written.
+        settings: Those that can be named, if any.
+        arguments: The command line; None for that of this process.
+    """
+    parser = argparse.ArgumentParser(
+        description=description.partition("\n")[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add_options(parser, name)
+    if settings:
+        text = "what is trained, as the tables name it"
+        parser.add_argument(
+            "--settings", nargs="+", choices=settings, default=settings, help=text
+        )
+    options = parser.parse_args(arguments)
+    path = path_of(options, name)
+    if not options.report:
+        pin_threads(1)
+        run(path, getattr(options, "settings", ()))
+    for written in write(path):
+        print(written)
 
 
 def lines_of(path: Path) -> list[records.Record]:
@@ -50,6 +89,20 @@ def made_by(path: Path, lines: Sequence[records.Record]) -> str:
     """What a report says of its lines, which are of JAX."""
     versions = sorted({line["environment"]["versions"]["keras"] for line in lines})
     return f"From the {len(lines)} runs in `{path.name}`: Keras {versions[0]}, JAX.\n"
+
+
+def page(
+    path: Path, lines: Sequence[records.Record], tables: Iterable[Table]
+) -> dict[str, str]:
+    """The page of a report, by its file name: tables, and what they were made of.
+
+    Args:
+        path: The result file.
+        lines: All that it has.
+        tables: Its tables, in order.
+    """
+    shown = [table.markdown() for table in tables]
+    return {f"{path.stem}.md": "\n".join([*shown, made_by(path, lines)])}
 
 
 def write_beside(

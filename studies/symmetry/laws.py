@@ -10,7 +10,6 @@ was stopped. ``--report`` rebuilds the table from the committed results.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +29,7 @@ from keras_lap.symmetry import (
     rotations,
 )
 from studies.engine import published, records
-from studies.engine.environment import describe, pin_threads
+from studies.engine.environment import describe
 from studies.engine.tables import Table
 from studies.symmetry.data import all_digits, turned_by
 
@@ -136,26 +135,31 @@ def table(lines: Sequence[records.Record]) -> Table:
     return Table("Which groups the test keeps", header, tuple(rows), _NOTE)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Runs the study, or makes its report."""
-    parser = argparse.ArgumentParser(
-        description=(__doc__ or "").partition("\n")[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    published.add_options(parser, NAME)
-    options = parser.parse_args(arguments)
-    path: Path = published.path_of(options, NAME)
-    if not options.report:
-        pin_threads(1)
-        records.repair(path)
-        done = {(line["form"], line["seed"]) for line in records.read(path)}
-        for seed, form in itertools.product(SEEDS, FORMS):
-            if (form, seed) not in done:
-                line = {"form": form, "seed": seed, **run(form, seed), **describe()}
-                records.append(path, line)
+def run_all(path: Path) -> None:
+    """Adds to a result file what it lacks."""
+    records.repair(path)
+    done = {(line["form"], line["seed"]) for line in records.read(path)}
+    for seed, form in itertools.product(SEEDS, FORMS):
+        if (form, seed) not in done:
+            line = {"form": form, "seed": seed, **run(form, seed), **describe()}
+            records.append(path, line)
+
+
+def write(path: Path) -> list[Path]:
+    """Writes the table beside the result file, and returns where it is."""
     text = table(published.lines_of(path)).markdown() + "\n"
-    path.with_suffix(".md").write_text(text, encoding="utf-8")
-    print(path.with_suffix(".md"))
+    return published.write_beside(path, {f"{path.stem}.md": text})
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the study, or makes its report."""
+    published.main(
+        __doc__ or "",
+        NAME,
+        lambda path, _: run_all(path),
+        write,
+        arguments=arguments,
+    )
 
 
 if __name__ == "__main__":
