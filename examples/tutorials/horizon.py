@@ -16,7 +16,6 @@ from pathlib import Path
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
 import keras
-import matplotlib.pyplot as plt
 import numpy as np
 
 import keras_lap
@@ -63,8 +62,8 @@ def train(*costs: running_costs.RunningCost) -> keras.Model:
 
 
 trained = {
-    "without the path loss": train(),
     "with the path loss": train(running_costs.PathLoss(1.0)),
+    "without the path loss": train(),
 }
 
 # %% [markdown]
@@ -72,48 +71,30 @@ trained = {
 #
 # ## Where the layers are used
 #
-# `depth.exits` gives the output after every block: what the network would say if its
-# other blocks were skipped. `running_costs.controls` gives the weights of each block.
+# `depth.plot_layers` draws three things along the time of the network: the loss of
+# every exit, which is what the network would return if its other blocks were skipped;
+# the size of the states; and the norm of the weights of each block.
+
+# %%
+signs = 2.0 * data.test.y[:, None] - 1.0
+figure = depth.plot_layers(trained, data.test.x, signs, loss="mse", horizon=5.0)
+figure.savefig("out/horizon.png", dpi=120)
+
+# %% [markdown]
+# ![Loss of the exits, size of the states and norm of the weights along the layers, with
+# the path loss and without.](out/horizon.png)
+#
+# `depth.exits` gives the outputs themselves. The first layer with a mean squared error
+# below a twentieth, of twenty:
 
 
 # %%
 def errors(network: keras.Model) -> np.ndarray:
     """The test error of every exit, from that of no block to that of all."""
     exits = depth.exits(network).predict(data.test.x, batch_size=500, verbose=0)
-    signs = 2.0 * data.test.y[:, None] - 1.0
     return np.mean((np.stack(exits) - signs) ** 2, axis=(1, 2))
 
 
-def sizes(network: keras.Model) -> list[float]:
-    """The norm of the weights of every block."""
-    return [
-        float(np.sqrt(sum(np.sum(keras.ops.convert_to_numpy(u) ** 2) for u in block)))
-        for block in running_costs.controls(network)
-    ]
-
-
-def draw(networks_by_name: dict[str, keras.Model], path: str) -> None:
-    """Errors and norms along the time of the networks, with a step of 1/4."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
-    colors = ("C1", "C0")
-    for (name, network), color in zip(networks_by_name.items(), colors, strict=True):
-        for axis, values in ((left, errors(network)), (right, sizes(network))):
-            axis.plot(0.25 * np.arange(len(values)), values, color, label=name)
-    left.set(xlabel="time", ylabel="error of the exit", yscale="log")
-    right.set(xlabel="time", ylabel="norm of the weights")
-    left.legend()
-    figure.savefig(path, dpi=120)
-
-
-draw(trained, "out/horizon.png")
-
-# %% [markdown]
-# ![Error of the exits and norm of the weights along the layers, with the path loss and
-# without.](out/horizon.png)
-#
-# The first layer with an error below a twentieth, of twenty:
-
-# %%
 for name, network in trained.items():
     print(name, [int(k) for k in np.flatnonzero(errors(network) < 0.05)[:1]])
 
@@ -142,11 +123,12 @@ before = network.predict(data.test.x, batch_size=500, verbose=0)
 for name, other in {"longer": longer, "rescaled": rescaled}.items():
     after = other.predict(data.test.x, batch_size=500, verbose=0)
     print(f"{name}: outputs differ by at most {np.abs(after - before).max():.1g}")
-draw({"T = 10": longer, "T = 5": network}, "out/horizon_longer.png")
+figure = depth.plot_layers(longer, data.test.x, signs, loss="mse", horizon=10.0)
+figure.savefig("out/horizon_longer.png", dpi=120)
 
 # %% [markdown]
-# ![The curves of the network of T = 10 go on where those of T = 5
-# end.](out/horizon_longer.png)
+# ![Loss of the exits, size of the states and norm of the weights of the longer network:
+# up to T = 5 as before, then at rest.](out/horizon_longer.png)
 #
 # From there a training goes on: compile a `LeastActionModel` around the new network,
 # with `horizon=10.0`. Idle bottlenecks learn little, as all their weights are zero; the
