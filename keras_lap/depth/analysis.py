@@ -149,13 +149,24 @@ class Measurement:
         """The network that is measured."""
         return self._probe.network
 
+    @property
+    def times(self) -> np.ndarray:
+        """t_0 … t_K, `(blocks + 1,)`."""
+        return np.concatenate([[0.0], np.cumsum(self.steps)])
+
+    @property
+    def squares(self) -> np.ndarray:
+        """``‖u_k‖²``, of all trainable weights on the branch of each, `(blocks,)`."""
+        weights = running_costs.controls(self.network, self._found.selection)
+        return np.array([sum(map(_square, each)) for each in weights])
+
     def run(self, x: Any, y: Any, batch_size: int, verbose: int = 0) -> Seen:
         """Runs the data once; the arguments are those of `analyze`."""
         return run(self._probe, self._scores, x, y, batch_size, verbose)
 
     def report(self, seen: Seen, tolerance: float) -> DepthReport:
         """Makes the report of what was seen."""
-        times = np.concatenate([[0.0], np.cumsum(self.steps)])
+        times = self.times
         shares = [None] * len(times)
         if seen.accuracies is not None:
             shares = seen.accuracies.mean(axis=0).tolist()
@@ -175,12 +186,11 @@ class Measurement:
         )
 
     def _blocks(self, seen: Seen) -> tuple[BlockDepth, ...]:
-        weights = running_costs.controls(self.network, self._found.selection)
-        moved = np.sqrt(seen.costs)
+        squares, moved = self.squares, np.sqrt(seen.costs)
         return tuple(
             BlockDepth(
                 found.block.name,
-                0.5 * step * sum(map(_square, weights[k])),
+                0.5 * step * float(squares[k]),
                 float(seen.costs[k]),
                 float(seen.relative[k]),
                 step,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
@@ -19,30 +19,15 @@ from keras_lap._drawing import (
     matplotlib,
     whole_ticks,
 )
-from keras_lap.blocks import BlockReport, find_residual_blocks, require_blocks
-from keras_lap.running_costs import Path
+from keras_lap.blocks import BlockReport
+from keras_lap.depth.analysis import Measurement
+from keras_lap.depth.probe import blocks_of
 from keras_lap.training import FedLikeNetwork
 from keras_lap.trajectory import Recorder
 
 # Panels of decisions that are drawn where none are named.
 _PANELS = 10
 _STYLES = ("-", "--", "-.", ":")
-
-
-class _Layers(NamedTuple):
-    """What is drawn of one network with K blocks.
-
-    Attributes:
-        times: t_0 … t_K.
-        errors: The loss of each exit, `(K + 1,)`.
-        states: Mean norm of each state, `(K + 1,)`.
-        controls: Norm of the weights of each block, `(K,)`.
-    """
-
-    times: np.ndarray
-    errors: np.ndarray
-    states: np.ndarray
-    controls: np.ndarray
 
 
 def plot_layers(
@@ -67,8 +52,8 @@ def plot_layers(
             over one another.
         x: Data, what the networks take, as arrays of shape `(n, ...)`.
         y: Their targets, `(n, ...)`.
-        loss: A function of targets and outputs, a `keras.losses.Loss` or its name.
-            Defaults to None, what each model was compiled with.
+        loss: As for `keras_lap.depth.analyze`. Defaults to None, what each model was
+            compiled with.
         horizon: The time of the blocks; see `keras_lap.running_costs.time_steps`.
             Defaults to None, that of a `LeastActionModel`, else 1 for each block.
         batch_size: How many samples run at a time. Defaults to 256.
@@ -78,36 +63,35 @@ def plot_layers(
 
     Raises:
         ImportError: If matplotlib is not installed.
-        ValueError: If a model has no blocks or one that cannot be left out, is not
-            compiled and `loss` is None, or `horizon` does not fit it.
-        TypeError: If a model is none.
+        ValueError: As `keras_lap.depth.analyze`.
+        TypeError: Likewise.
 
     Examples:
         >>> figure = keras_lap.depth.plot_layers({"least action": model}, x, y)
         >>> figure.savefig("layers.png")
     """
     named = _named(models)
-    measured = {
-        name: _measure(model, x, y, loss, horizon, batch_size)
-        for name, model in named.items()
-    }
+    measures = [Measurement(each, loss, horizon) for each in named.values()]
+    seen = [each.run(x, y, batch_size) for each in measures]
     figure, axes = grid(3, 3, (3.6, 3.0))
-    shades = colors_of(measured)
-    for number, (name, seen) in enumerate(measured.items()):
+    shades = colors_of(named)
+    for number, (name, measure) in enumerate(zip(named, measures, strict=True)):
         style = {"color": shades[number], "linestyle": _STYLES[number % 4]}
-        axes[0].plot(seen.times, seen.errors, label=label(name), **style)
-        axes[1].plot(seen.times, seen.states, **style)
-        axes[2].stairs(seen.controls, seen.times, baseline=None, lw=1.5, **style)
-    if all(np.all(seen.errors > 0) for seen in measured.values()):
+        times, errors = measure.times, seen[number].losses.mean(axis=0)
+        axes[0].plot(times, errors, label=label(name), **style)
+        axes[1].plot(times, seen[number].norms, **style)
+        sizes = np.sqrt(measure.squares)
+        axes[2].stairs(sizes, times, baseline=None, lw=1.5, **style)
+    if all(np.all(each.losses.mean(axis=0) > 0) for each in seen):
         axes[0].set_yscale("log")
-    counted = all(np.all(np.diff(seen.times) == 1) for seen in measured.values())
+    counted = all(np.all(np.diff(each.times) == 1) for each in measures)
     titles = ("loss after k blocks", "mean $\\|x_k\\|$", "$\\|u_k\\|$")
     for axis, title in zip(axes, titles, strict=True):
         axis.set(xlabel="blocks" if counted else "time $t_k$")
         axis.set_title(title, fontsize=10)
         if counted:
             whole_ticks(axis.xaxis)
-    if len(measured) > 1:
+    if len(named) > 1:
         handles = axes[0].get_legend_handles_labels()
         figure.legend(*handles, loc="outside upper center", ncols=4, fontsize=8)
     return figure
@@ -150,7 +134,7 @@ def plot_decisions(
         TypeError: If the model is none.
     """
     x = np.asarray(keras.ops.convert_to_numpy(x))
-    report = _blocks_of(model)
+    report = blocks_of(model, "auto")
     if x.shape[1:] != (2,):
         accepted = "be points of the plane, of shape (n, 2)"
         advice = "plot_layers draws networks of any input."
@@ -162,9 +146,9 @@ def plot_decisions(
     (left, bottom), (right, top) = corners
     plane = np.meshgrid(np.linspace(left, right, side), np.linspace(bottom, top, side))
     points = np.stack(plane, axis=-1).reshape(-1, 2).astype(x.dtype)
-    read = _Reader(report, ["exits"], chosen)
     everything = np.concatenate([x, points])
-    outputs = read.predict(everything, batch_size=2048, verbose=0)["exits"]
+    read = _Exits(report, chosen)
+    outputs = read.predict(everything, batch_size=2048, verbose=0)
     labels = _labels(y, _width(outputs[0]))
     # Light colours of all classes, those of the points.
     shades = matplotlib("colors").ListedColormap(
@@ -186,85 +170,33 @@ def plot_decisions(
     return figure
 
 
-class _Reader(FedLikeNetwork):
-    """Runs a network on batches, and returns its exits and the norms of its states.
+class _Exits(FedLikeNetwork):
+    """Runs a network on batches, and returns some of its exits.
 
     A model, so that Keras compiles it like any other.
 
     Args:
         report: Its blocks.
-        wanted: `"exits"`, and `"states"` for their norms.
-        exits: Which exits; None for all.
+        exits: Which exits.
     """
 
-    def __init__(
-        self,
-        report: BlockReport,
-        wanted: Collection[str],
-        exits: Collection[int] | None = None,
-    ):
-        super().__init__(autocast=False, name="layers_probe")
+    def __init__(self, report: BlockReport, exits: Collection[int]):
+        super().__init__(autocast=False, name="exits_probe")
         self.network = report.root.operation
-        self._record = Recorder(self.network, report, wanted, exits=exits)
-        self._exits = range(len(report) + 1) if exits is None else exits
+        self._record = Recorder(self.network, report, ["exits"], exits=exits)
+        self._exits = exits
         self.built = True
 
     def call(self, inputs: Any) -> Any:
-        """The exits, and of each state its norm, `(batch,)`."""
-        seen = self._record(inputs, training=False)
-        pairs = [pair for runs in seen.states or () for pair in runs]
-        states = [*(before for before, _ in pairs[:1]), *(after for _, after in pairs)]
-        return {
-            "exits": [(seen.exits or [])[k] for k in self._exits],
-            "norms": [ops.sqrt(ops.sum(ops.square(_flat(x)), axis=1)) for x in states],
-        }
-
-
-def _flat(x: Any) -> Any:
-    return ops.reshape(x, (ops.shape(x)[0], -1))
+        """The exits, a list."""
+        exits = self._record(inputs, training=False).exits or []
+        return [exits[k] for k in self._exits]
 
 
 def _named(models: Any) -> dict[str, keras.Model]:
     if isinstance(models, Mapping):
         return dict(models)
     return {getattr(models, "name", "network"): models}
-
-
-def _blocks_of(model: Any) -> BlockReport:
-    """The blocks of a network, or those that a `LeastActionModel` counts."""
-    report = getattr(model, "block_report", None)
-    if not isinstance(report, BlockReport):
-        report = find_residual_blocks(model)
-    require_blocks(report, "after which it could end")
-    return report
-
-
-def _measure(
-    model: Any, x: Any, y: Any, loss: Any, horizon: Any, batch_size: int
-) -> _Layers:
-    report = _blocks_of(model)
-    horizon = getattr(model, "horizon", None) if horizon is None else horizon
-    path = Path(None, report.root.operation, report=report, horizon=horizon)
-    times = np.concatenate([[0.0], np.cumsum(path.time_steps)])
-    price = _loss_of(model, loss)
-    read = _Reader(report, ["exits", "states"])
-    seen = read.predict(x, batch_size=batch_size, verbose=0)
-    errors = [np.mean(ops.convert_to_numpy(price(y, each))) for each in seen["exits"]]
-    sizes = [
-        np.sqrt(sum(np.sum(np.square(ops.convert_to_numpy(u))) for u in block))
-        for block in path.controls
-    ]
-    states = [float(np.mean(norms)) for norms in seen["norms"]]
-    return _Layers(times, np.array(errors), np.array(states), np.array(sizes))
-
-
-def _loss_of(model: Any, loss: Any) -> Any:
-    loss = getattr(model, "loss", None) if loss is None else loss
-    if not (callable(loss) or isinstance(loss, str)):
-        accepted = "be a function, a keras.losses.Loss or its name"
-        advice = "Pass loss=..., or compile the model with it; of a network with "
-        raise refusal("loss", accepted, loss, f"{advice}several outputs draw one.")
-    return keras.losses.get(loss)
 
 
 def _exits_of(exits: Sequence[int] | None, blocks: int) -> list[int]:

@@ -59,9 +59,10 @@ class ExitProbe(FedLikeNetwork):
         """What one batch shows.
 
         Returns:
-            `"exits"`, K + 1 outputs; `"valid"`, which positions of them count; and of
-            each block `"cost"`, ``mean (x_{k+1} − x_k)²``, and `"relative"`,
-            ``‖x_{k+1} − x_k‖ / ‖x_k‖``, of each sample, `(batch,)`.
+            `"exits"`, K + 1 outputs; `"valid"`, which positions of them count; of each
+            block `"cost"`, ``mean (x_{k+1} − x_k)²``, and `"relative"`,
+            ``‖x_{k+1} − x_k‖ / ‖x_k‖``, and of each state `"norm"`, ``‖x_k‖``, K + 1 of
+            them; each of every sample, `(batch,)`.
         """
         seen = self._record(inputs, training=False)
         assert seen.exits is not None  # as they are wanted
@@ -72,16 +73,23 @@ class ExitProbe(FedLikeNetwork):
             for output in keras.tree.flatten(exit)
         ]
         last = keras.tree.flatten(seen.exits[-1])[0]
+        pairs = [pair for (pair,) in seen.states]
         costs, relative = [], []
-        for ((before, after),) in seen.states:
-            axes = tuple(range(1, len(before.shape)))
-            square = ops.mean(ops.square(after - before), axis=axes)
-            size = ops.mean(ops.square(before), axis=axes)
+        for before, after in pairs:
+            square = _of_samples(ops.mean, after - before)
+            size = _of_samples(ops.mean, before)
             costs.append(square)
             relative.append(ops.sqrt(square / size))
+        states = [pairs[0][0], *(after for _, after in pairs)]
         valid = self._valid(last, last) if len(last.shape) > 2 else None
         found = {"exits": exits, "cost": costs, "relative": relative}
+        found["norm"] = [ops.sqrt(_of_samples(ops.sum, x)) for x in states]
         return found if valid is None else {**found, "valid": valid}
+
+
+def _of_samples(reduce: Any, x: Any) -> Any:
+    """A sum or mean of the squares of each sample, `(batch,)`."""
+    return reduce(ops.square(x), axis=tuple(range(1, len(x.shape))))
 
 
 class Seen:
@@ -90,7 +98,8 @@ class Seen:
     Args:
         parts: For each batch losses and hits `(exits, batch, ...)`, confidences
             `(exits, batch)` or None, which positions count `(batch, ...)` or None,
-            costs and relative displacements `(blocks, batch)`.
+            costs and relative displacements `(blocks, batch)`, norms of states
+            `(blocks + 1, batch)`.
 
     Attributes:
         losses: Loss of each sample at each exit, `(n, exits)`.
@@ -101,15 +110,17 @@ class Seen:
         costs: ``mean (x_{k+1} − x_k)²`` over samples and elements, `(blocks,)`.
         relative: Mean of ``‖x_{k+1} − x_k‖ / ‖x_k‖`` over samples with ``x_k ≠ 0``,
             `(blocks,)`.
+        norms: Mean of ``‖x_k‖`` over samples, `(blocks + 1,)`.
     """
 
     def __init__(self, parts: list[tuple[Any, ...]]):
-        losses, hits, sure, valid, costs, relative = zip(*parts, strict=True)
+        losses, hits, sure, valid, costs, relative, norms = zip(*parts, strict=True)
         weights = None if valid[0] is None else valid
         self.losses = _by_sample(losses, weights)
         self.accuracies = None if hits[0] is None else _by_sample(hits, weights)
         self.confidences = None if sure[0] is None else np.concatenate(sure, 1).T
         self.costs = np.concatenate(costs, axis=1).mean(axis=1)
+        self.norms = np.concatenate(norms, axis=1).mean(axis=1)
         ratios = np.concatenate(relative, axis=1)
         known = np.isfinite(ratios)
         self.relative = np.where(known, ratios, 0).sum(axis=1) / np.maximum(
@@ -153,7 +164,7 @@ def run(
             probe.network.predict_on_batch(part)  # says in its own name what is wrong
             raise
         exits = seen["exits"]
-        moves = np.stack(seen["cost"]), np.stack(seen["relative"])
+        moves = [np.stack(seen[name]) for name in ("cost", "relative", "norm")]
         read = scores.losses, scores.hits, scores.confidences
         of_exits = [each(labels, exits) for each in read]
         found.append((*of_exits, seen.get("valid"), *moves))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,10 +9,16 @@ import keras
 import numpy as np
 from keras import losses, ops
 
-from keras_lap._checks import refusal
+from keras_lap._losses import (
+    BINARY,
+    BY_SHAPE,
+    CATEGORICAL,
+    SPARSE,
+    SampleLoss,
+    kind_by_shape,
+)
 from keras_lap.depth.confidence import largest_probability
 
-BINARY, SPARSE, CATEGORICAL = "binary", "sparse_categorical", "categorical"
 # The losses of a classification, each as a class and as a function.
 _KINDS: tuple[tuple[str, type, Any], ...] = (
     (BINARY, losses.BinaryCrossentropy, losses.binary_crossentropy),
@@ -30,8 +35,6 @@ _KINDS: tuple[tuple[str, type, Any], ...] = (
         losses.categorical_focal_crossentropy,
     ),
 )
-# Names of a loss that Keras completes by the shapes of targets and outputs.
-_BY_SHAPE = ("crossentropy", "ce")
 
 
 class Scores:
@@ -48,7 +51,9 @@ class Scores:
     """
 
     def __init__(self, model: keras.Model, loss: Any = None):
-        self._loss = _loss_of(model, loss)
+        purpose = "The exits of a network are compared by one loss."
+        self._loss_of_samples = SampleLoss(model, loss, purpose)
+        self._loss = self._loss_of_samples.given
         self._metrics = _accuracies_of(model)
 
     def losses(self, y: np.ndarray, outputs: Sequence[np.ndarray]) -> np.ndarray:
@@ -61,14 +66,9 @@ class Scores:
         Returns:
             Losses, `(exits, batch, ...)`.
         """
-        loss = _without_mean(self._loss, y, outputs[0])
         # One call for all exits: most of its cost is that of starting operations.
-        targets = np.concatenate([y] * len(outputs))
-        together = np.concatenate(outputs)
-        values = _values(loss, targets, together)
-        if values.ndim == 0:  # a mean; that of one sample is the sample's own
-            each = [slice(i, i + 1) for i in range(len(targets))]
-            values = np.array([_values(loss, targets[i], together[i]) for i in each])
+        targets, together = np.concatenate([y] * len(outputs)), np.concatenate(outputs)
+        values = self._loss_of_samples(targets, together)
         return values.reshape(len(outputs), len(y), *values.shape[1:])
 
     def hits(self, y: np.ndarray, outputs: Sequence[np.ndarray]) -> np.ndarray | None:
@@ -123,33 +123,9 @@ class Scores:
         if any("binary" in name for name in self._metrics):
             return BINARY
         by_shape = kind_by_shape(y, output)
-        if self._loss in _BY_SHAPE or self._metrics:
+        if self._loss in BY_SHAPE or self._metrics:
             return by_shape
         return by_shape if by_shape == SPARSE and y.dtype.kind in "iu" else None
-
-
-class OfFunction(keras.losses.Loss):
-    """The loss that a function of targets and outputs is.
-
-    Args:
-        function: It returns the losses of samples, or their mean.
-    """
-
-    def __init__(self, function: Any):
-        super().__init__(name="of_function", reduction=None)
-        self.function = function
-
-    def call(self, y_true: Any, y_pred: Any) -> Any:
-        """Calls the function on targets and outputs of one rank, as Keras does."""
-        pair = [y_true, y_pred]
-        ranks = [len(each.shape) for each in pair]
-        small, large = (0, 1) if ranks[0] < ranks[1] else (1, 0)
-        if ranks[large] == ranks[small] + 1 and pair[large].shape[-1] == 1:
-            if ranks[small] == 1:
-                pair[small] = ops.expand_dims(pair[small], -1)
-            else:
-                pair[large] = ops.squeeze(pair[large], -1)
-        return self.function(*pair)
 
 
 def _takes_logits(loss: Any) -> bool | None:
@@ -158,53 +134,6 @@ def _takes_logits(loss: Any) -> bool | None:
         return getattr(loss, "from_logits", None)
     known = isinstance(loss, str) or any(loss is function for _, _, function in _KINDS)
     return False if known else None
-
-
-def kind_by_shape(y: np.ndarray, output: np.ndarray) -> str:
-    """Which classification Keras takes targets and outputs for, by their shapes.
-
-    Args:
-        y: Targets, `(batch, ...)`.
-        output: `(batch, ..., classes)`.
-    """
-    if output.shape[-1] == 1:
-        return BINARY
-    return SPARSE if y.ndim < output.ndim or y.shape[-1] == 1 else CATEGORICAL
-
-
-def _loss_of(model: keras.Model, loss: Any) -> Any:
-    """The one loss that counts: a `Loss`, a function, or a name as in `_BY_SHAPE`."""
-    given = getattr(model, "loss", None) if loss is None else loss
-    parts = [each for each in keras.tree.flatten(given) if each is not None]
-    if len(parts) != 1:
-        received = f"loss={given!r}" if parts else f"{model.name!r}, which has none"
-        raise ValueError(
-            f"The exits of a network are compared by one loss. Received: {received}. "
-            "Pass the compiled model, or loss=..., a name, a keras.losses.Loss or a "
-            "function of targets and outputs."
-        )
-    (found,) = parts
-    if isinstance(found, str) and found not in _BY_SHAPE:
-        found = losses.get(found)
-    if isinstance(found, str | losses.Loss) or callable(found):
-        return found
-    accepted = "be a name, a keras.losses.Loss or a function"
-    raise refusal("loss", accepted, found, error=TypeError)
-
-
-def _without_mean(loss: Any, y: np.ndarray, output: np.ndarray) -> losses.Loss:
-    """The loss as one that keeps its samples apart."""
-    if isinstance(loss, str):
-        loss = losses.get(f"{kind_by_shape(y, output)}_crossentropy")
-    if not isinstance(loss, losses.Loss):
-        return OfFunction(loss)
-    loss = copy.copy(loss)  # the model keeps its own as it is
-    loss.reduction = None
-    return loss
-
-
-def _values(loss: losses.Loss, y: np.ndarray, output: np.ndarray) -> np.ndarray:
-    return np.asarray(ops.convert_to_numpy(loss(y, output)), float)
 
 
 def _accuracies_of(model: keras.Model) -> list[str]:

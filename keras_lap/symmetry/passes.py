@@ -9,7 +9,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_lap._checks import refusal, whole_number
+from keras_lap._checks import whole_number
+from keras_lap._losses import SampleLoss
 from keras_lap.symmetry.actions import Action, Images, Linear, Trivial
 
 _map = keras.tree.map_structure
@@ -91,7 +92,8 @@ def run(
     whole_number("batch_size", batch_size, 1)
     x, y = _map(np.asarray, x), None if y is None else np.asarray(y)
     count = _count(x, y)
-    price = None if y is None else _loss_of(model, loss)
+    purpose = "A group is judged by one loss."
+    price = None if y is None else SampleLoss(model, loss, purpose)
     measured = _Sums(len(elements))
     losses = None if y is None else np.empty((count, len(elements)))
     starts = range(0, count, batch_size)
@@ -107,7 +109,7 @@ def run(
             measured.add(column, back, first)
             if price is not None and losses is not None:
                 target = element.outputs.apply(element.index, y[part])
-                losses[part, column] = price(target, returned)
+                losses[part, column] = _losses_of(price, target, returned)
         bar.update(number + 1)
     return measured.result(count, losses)
 
@@ -186,33 +188,17 @@ def _count(x: Any, y: Any) -> int:
     )
 
 
-def _loss_of(model: Any, loss: Any) -> Any:
-    """A function of targets and outputs that returns the loss of each sample."""
-    given = getattr(model, "loss", None) if loss is None else loss
-    try:
-        found = None if isinstance(given, dict | list) else keras.losses.get(given)
-    except ValueError:
-        found = None
-    if not callable(found):
-        accepted = "be a loss of Keras, its name, or a function of targets and outputs"
-        raise refusal("loss", accepted, given, "Pass e.g. loss='mse'.")
-    compare = found.call if isinstance(found, keras.losses.Loss) else found
-
-    def price(y: np.ndarray, outputs: np.ndarray) -> np.ndarray:
-        if y.ndim == outputs.ndim - 1 and outputs.shape[-1] == 1:
-            y = y[..., None]  # as in fit; otherwise (n,) meets (n, 1) as (n, n)
-        values = compare(ops.convert_to_tensor(y), ops.convert_to_tensor(outputs))
-        each = np.asarray(ops.convert_to_numpy(values), "float64")
-        if each.ndim == 0 or len(each) != len(outputs):
-            raise ValueError(
-                "loss must return one value for each sample, (batch, ...). Received: "
-                f"{each.shape} for {len(outputs)} samples. Leave out the mean."
-            )
-        if not np.isfinite(each).all():
-            raise ValueError(
-                "The loss must be finite on every sample. Received: NaN or infinity. "
-                "Look for such values in x, y and what the model returns."
-            )
-        return each.reshape(len(each), -1).mean(1)
-
-    return price
+def _losses_of(price: SampleLoss, y: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+    """The loss of each sample, `(batch,)`."""
+    each = price(y, outputs)
+    if len(each) != len(outputs):
+        raise ValueError(
+            "loss must return one value for each sample, (batch, ...). Received: "
+            f"{each.shape} for {len(outputs)} samples."
+        )
+    if not np.isfinite(each).all():
+        raise ValueError(
+            "The loss must be finite on every sample. Received: NaN or infinity. "
+            "Look for such values in x, y and what the model returns."
+        )
+    return each.reshape(len(each), -1).mean(1)

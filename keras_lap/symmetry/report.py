@@ -149,7 +149,8 @@ def equivariance_report(
         y: Targets, `(samples, ...)`, for the change of the loss and p-values, which
             need SciPy. Defaults to None, none.
         loss: A loss of Keras, its name, or a function of targets and outputs that
-            returns `(batch, ...)`. Defaults to None, the compiled loss of the model.
+            returns `(batch, ...)`; one that returns a mean is called for each sample by
+            itself. Defaults to None, the compiled loss of the model.
         samples: How many random choices of elements the exact p-value compares with;
             1 / (samples + 1) is the least that it can be. Defaults to 1999.
         batch_size: Samples of one run. Defaults to 128.

@@ -7,7 +7,7 @@ import itertools
 import keras
 import numpy as np
 import pytest
-from keras import layers
+from keras import layers, ops
 
 from keras_lap.symmetry import (
     EquivarianceReport,
@@ -267,13 +267,32 @@ def test_the_picture():
 
 
 @one_backend
+def test_a_loss_that_returns_a_mean_and_one_by_shape():
+    model = dense()
+    each = equivariance_report(model, X, cyclic(3), y=X, loss="mse")
+    mean = equivariance_report(model, X, cyclic(3), y=X, loss=mean_squared)
+    np.testing.assert_allclose(mean.loss_change, each.loss_change, rtol=1e-5)
+    labels = np.arange(len(X)) % 3
+    how = {"outputs": "trivial", "y": labels}
+    by_shape = equivariance_report(model, X, cyclic(3), **how, loss="crossentropy")
+    sparse = "sparse_categorical_crossentropy"
+    named = equivariance_report(model, X, cyclic(3), **how, loss=sparse)
+    np.testing.assert_array_equal(by_shape.loss_change, named.loss_change)
+
+
+def mean_squared(y, outputs):
+    return ops.mean(ops.square(y - outputs))
+
+
+@one_backend
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
         ({"y": X[:3]}, ValueError, "as many samples"),
-        ({"y": X}, ValueError, "loss must"),
+        ({"y": X}, ValueError, "one loss. Received: 'function'"),
         ({"y": X, "loss": "nonsense"}, ValueError, "loss must"),
-        ({"y": X, "loss": lambda y, p: (y - p).mean()}, ValueError, "one value"),
+        ({"y": X, "loss": ["mse", "mae"]}, ValueError, "one loss"),
+        ({"y": X, "loss": lambda y, p: (y - p)[:2]}, ValueError, "one value"),
         ({"samples": 0}, ValueError, "at least 1"),
         ({"batch_size": 0}, ValueError, "at least 1"),
         ({"group": "C4"}, TypeError, "FiniteGroup"),
