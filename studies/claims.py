@@ -360,7 +360,7 @@ SYMMETRY = (
     Claim(
         "Training with the group that data obey helps: 100 digits, augmented",
         claims.OURS,
-        "symmetry-small.md",
+        "symmetry-efficiency.md",
         claims.column(
             "augmented",
             " points",

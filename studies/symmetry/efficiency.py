@@ -1,16 +1,16 @@
 """What does the use of a symmetry give, and what does a wrong one cost?
 
 Run from the root of the clone, ``python -m studies.symmetry.efficiency``; it goes on
-where it was stopped. ``--report`` rebuilds the table from the committed results.
+where it was stopped. ``--settings`` names what is run, where not all;
+``--report`` rebuilds the table from the committed results.
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,14 +32,14 @@ from keras_lap.symmetry import (
     sign,
     symmetric,
 )
-from studies.engine import records
-from studies.engine.command_line import FRESH
-from studies.engine.environment import describe, pin_threads
+from studies.engine import published, records
+from studies.engine.environment import describe
 from studies.engine.statistics import ENOUGH_SEEDS, mean_interval
 from studies.engine.tables import Table
 from studies.symmetry.data import Split, digits, field, mnist, sets
 
-COMMITTED = Path(__file__).parents[1] / "results"
+NAME = "symmetry-efficiency.jsonl"
+SEEDS = range(10)
 FIXED = "fixed units"
 WAYS = (
     "averaged at test",
@@ -106,8 +106,8 @@ class Setting:
         return FixedRows(act(self.group))
 
 
-def _presets() -> dict[str, tuple[Setting, ...]]:
-    """The few samples of each kind of data, and four times as many."""
+def _settings() -> tuple[Setting, ...]:
+    """The few samples of each kind of data, images, and four times as many samples."""
     quarters = (rotations(4), "images", "trivial", True)
     odd, wrong = (sign(2), "vectors", "vectors"), (cyclic(2), "vectors", "vectors")
     turned, upright = (partial(digits, turned=each) for each in (True, False))
@@ -127,7 +127,10 @@ def _presets() -> dict[str, tuple[Setting, ...]]:
         Setting(name.format("turned by random quarters"), 100, turned, *quarters, True),
         Setting(name.format("as it is, wrong group"), 100, upright, *quarters, True),
     )
-    return {"small": (*few, *images), "full": (*few, *images, *many)}
+    return (*few, *images, *many)
+
+
+SETTINGS = _settings()
 
 
 class FixedRows(keras.constraints.Constraint):
@@ -253,10 +256,10 @@ def scores_of(
     return scores
 
 
-def table(settings: tuple[Setting, ...], found: list[records.Record]) -> Table:
+def table(found: Sequence[records.Record]) -> Table:
     """The table of the results."""
     rows = []
-    for setting in settings:
+    for setting in SETTINGS:
         scores = list(scores_of(setting, found).values())
         if not scores:
             continue
@@ -293,38 +296,31 @@ def _change(plain: np.ndarray, values: np.ndarray, points: bool) -> str:
     return mean if len(plain) < 2 else f"{mean} [{low}, {high}]"
 
 
-def main(arguments: list[str] | None = None) -> None:
+def run_all(path: Path, names: Sequence[str]) -> None:
+    """Adds to a result file what it lacks of the settings named."""
+    records.repair(path)
+    settings = [each for each in SETTINGS if each.name in names]
+    for setting, seed in itertools.product(settings, SEEDS):
+        known = scores_of(setting, records.read(path)).get(seed, {})
+        missing = [name for name, ways in TRAININGS.items() if ways[0] not in known]
+        if missing:
+            start = time.perf_counter()
+            scores = run(setting, seed, missing)
+            record = {"setting": setting.name, "seed": seed, "scores": scores}
+            seconds = time.perf_counter() - start
+            records.append(path, {**record, "seconds": seconds, **describe()})
+
+
+def write(path: Path) -> list[Path]:
+    """Writes the table beside the result file, and returns where it is."""
+    text = table(published.lines_of(path)).markdown() + "\n"
+    return published.write_beside(path, {f"{path.stem}.md": text})
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the study, or makes its report."""
-    parser = argparse.ArgumentParser(
-        description=(__doc__ or "").partition("\n")[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    add = parser.add_argument
-    add("--report", action="store_true", help="only make the table")
-    where = f"of the results, where not {FRESH}, or of a report {COMMITTED.name}"
-    add("--results", type=Path, metavar="FOLDER", help=where)
-    presets = sorted(_presets())
-    add("--preset", choices=presets, default="small", help="how much is run")
-    add("--seeds", type=int, default=10, help="trainings of each kind")
-    options = parser.parse_args(arguments)
-    folder = options.results or (COMMITTED if options.report else FRESH)
-    settings = _presets()[options.preset]
-    path = folder / f"symmetry-{options.preset}.jsonl"
-    if not options.report:
-        pin_threads(1)
-        records.repair(path)
-        for setting, seed in itertools.product(settings, range(options.seeds)):
-            known = scores_of(setting, records.read(path)).get(seed, {})
-            missing = [name for name, ways in TRAININGS.items() if ways[0] not in known]
-            if missing:
-                start = time.perf_counter()
-                scores = run(setting, seed, missing)
-                record = {"setting": setting.name, "seed": seed, "scores": scores}
-                seconds = time.perf_counter() - start
-                records.append(path, {**record, "seconds": seconds, **describe()})
-    made = table(settings, records.read(path))
-    path.with_suffix(".md").write_text(made.markdown() + "\n", encoding="utf-8")
-    print(path.with_suffix(".md"))
+    names = [setting.name for setting in SETTINGS]
+    published.main(__doc__ or "", NAME, run_all, write, names, arguments)
 
 
 if __name__ == "__main__":

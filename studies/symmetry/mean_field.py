@@ -3,16 +3,16 @@
     KERAS_BACKEND=jax python -m studies.symmetry.mean_field
 
 from the root of the clone; it goes on where it was stopped. ``--report`` rebuilds
-tables, criteria and picture from the committed lines, ``--part`` runs one part.
+tables, criteria and picture from the committed lines, ``--settings`` names the parts
+that are run.
 """
 
 from __future__ import annotations
 
-import argparse
 import functools
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +33,14 @@ from keras_lap.symmetry import (
     symmetric,
     symmetrize,
 )
-from studies.engine import records
-from studies.engine.command_line import FRESH
+from studies.engine import published, records
 from studies.engine.environment import describe
 from studies.symmetry import mean_field_report as report
 from studies.symmetry import residual, students
 
 SEEDS = range(10)
-STEM = "symmetry-mean-field"
+NAME = "symmetry-mean-field.jsonl"
+PARTS = ("drift", "noise", "schemes", "counterexample", "discovery", "residual")
 FEW, MORE, MOST = (5, 10, 50, 100), (500,), (1000,)
 Labels = dict[str, Any]
 Runs = Iterator[tuple[Labels, Callable[[], dict[str, Any]]]]
@@ -202,33 +202,21 @@ def parts() -> Runs:
         yield from students_of("schemes", one, range(1))
 
 
-def main(arguments: list[str] | None = None) -> None:
+def run_all(path: Path, names: Sequence[str]) -> None:
+    """Adds to a result file what it lacks of the parts named."""
+    records.repair(path)
+    done = [report.labels(each) for each in records.read(path)]
+    for labels, run in parts():
+        if labels["part"] in names and report.labels(labels) not in done:
+            start = time.perf_counter()
+            found = run()
+            seconds = time.perf_counter() - start
+            records.append(path, {**labels, **found, "seconds": seconds, **describe()})
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the study, or makes its report."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.partition("\n")[0],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument("--report", action="store_true", help="only make the report")
-    parser.add_argument("--results", type=Path, help="folder of the results")
-    parser.add_argument("--part", help="run this part alone, e.g. noise")
-    options = parser.parse_args(arguments)
-    committed = Path(__file__).parents[1] / "results"
-    folder = options.results or (committed if options.report else FRESH)
-    path = folder / f"{STEM}.jsonl"
-    if not options.report:
-        records.repair(path)
-        done = [report.labels(each) for each in records.read(path)]
-        for labels, run in parts():
-            wanted = options.part in (None, labels["part"])
-            if wanted and report.labels(labels) not in done:
-                start = time.perf_counter()
-                found = run()
-                seconds = time.perf_counter() - start
-                records.append(
-                    path, {**labels, **found, "seconds": seconds, **describe()}
-                )
-    for written in report.write(path):
-        print(written)
+    published.main(__doc__ or "", NAME, run_all, report.write, PARTS, arguments)
 
 
 if __name__ == "__main__":

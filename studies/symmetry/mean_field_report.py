@@ -13,7 +13,7 @@ import numpy as np
 
 from keras_lap import _drawing as drawing
 from keras_lap.symmetry import plot_clouds
-from studies.engine import records
+from studies.engine import published
 from studies.engine.statistics import ENOUGH_SEEDS
 from studies.engine.tables import Table
 from studies.symmetry import students
@@ -367,18 +367,15 @@ def write(path: Path) -> list[Path]:
     Returns:
         The files.
     """
-    import matplotlib
-
-    found = Found(records.read(path))
+    lines = published.lines_of(path)
+    found = Found(lines)
     findings = Findings(
         title="Symmetries in wide networks",
         criteria=criteria(found),
         tables=tables(found),
         figure=picture(found),
         note=NOTE,
+        runs=lines,
     )
-    page, figure = path.with_suffix(".md"), path.with_suffix(".svg")
-    page.write_text(findings.markdown(), encoding="utf-8")
-    with matplotlib.rc_context({"svg.hashsalt": path.stem}):
-        findings.figure.savefig(figure, metadata={"Date": None})
-    return [page, figure]
+    page = {f"{path.stem}.md": findings.markdown()}
+    return published.write_beside(path, page, findings.figure)

@@ -10,11 +10,12 @@ picture. Without `--results` they go to `out/results/`.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from studies.engine import published
 from studies.engine.environment import describe
 from studies.engine.tables import Table
 
@@ -46,6 +47,8 @@ class Findings:
         tables: All numbers, as text.
         figure: A Matplotlib figure.
         note: What was done, and what was cut, in Markdown.
+        runs: Records of the runs, with what `describe` said of each; empty if this
+            process made them.
     """
 
     title: str
@@ -53,6 +56,7 @@ class Findings:
     tables: Sequence[Table]
     figure: Any
     note: str = ""
+    runs: Sequence[Mapping[str, Any]] = ()
 
     def markdown(self) -> str:
         """The page: note, criteria, tables, and by what it was made."""
@@ -60,13 +64,17 @@ class Findings:
         rows = [
             (c.claim, c.found, "yes" if c.passed else "**no**") for c in self.criteria
         ]
-        made = describe()
-        by = f"Keras {made['versions']['keras']} on {made['backend']}"
         parts = [f"# {self.title}\n", f"{self.note}\n" if self.note else ""]
         parts.append(Table("Criteria", head, tuple(rows)).markdown())
         parts += [table.markdown() for table in self.tables]
-        parts.append(f"Made with {by}, code at {str(made['revision'])[:12]}.\n")
+        parts.append(_made_by(self.runs or [describe()]))
         return "\n".join(part for part in parts if part)
+
+
+def _made_by(runs: Sequence[Mapping[str, Any]]) -> str:
+    by = {f"Keras {each['versions']['keras']} on {each['backend']}" for each in runs}
+    code = dict.fromkeys(str(each["revision"])[:12] for each in runs)
+    return f"Made with {', '.join(sorted(by))}, code at {', '.join(code)}.\n"
 
 
 def write(name: str, findings: Findings, folder: Path) -> list[Path]:
@@ -80,20 +88,12 @@ def write(name: str, findings: Findings, folder: Path) -> list[Path]:
     Returns:
         The files.
     """
-    import matplotlib
-
     stem = f"turnpike-{name}"
     folder.mkdir(parents=True, exist_ok=True)
     texts = {f"{stem}.md": findings.markdown()}
     for number, table in enumerate(findings.tables, start=1):
         texts[f"{stem}.csv" if number == 1 else f"{stem}-{number}.csv"] = table.csv()
-    for file, text in texts.items():
-        folder.joinpath(file).write_text(text, encoding="utf-8")
-    picture = folder / f"{stem}.svg"
-    # Without a salt and with a date, the same figure would differ from run to run.
-    with matplotlib.rc_context({"svg.hashsalt": stem}):
-        findings.figure.savefig(picture, metadata={"Date": None})
-    return [*(folder / file for file in texts), picture]
+    return published.write_beside(folder / stem, texts, findings.figure)
 
 
 def main(

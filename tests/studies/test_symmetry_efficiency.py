@@ -8,13 +8,13 @@ import keras
 import numpy as np
 import pytest
 
-from studies.engine import records
+from studies.engine import published, records
 from studies.symmetry import data, efficiency
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "torch", reason="says the same on every backend"
 )
-FULL = efficiency._presets()["full"]
+SETTINGS = efficiency.SETTINGS
 
 
 def test_the_functions_obey_their_groups_and_the_wrong_one_does_not():
@@ -50,7 +50,7 @@ def test_digits_are_split_by_seed_and_turned_by_quarters():
 
 
 def test_the_table_by_hand():
-    digits, numbers = FULL[0], FULL[3]
+    digits, numbers = SETTINGS[0], SETTINGS[3]
     found = []
     for seed, (plain, other) in enumerate([(60, 70), (62, 76), (64, 70)]):
         scores = {"plain": plain, **dict.fromkeys(efficiency.WAYS, other)}
@@ -61,7 +61,7 @@ def test_the_table_by_hand():
         found.append(
             {"setting": f"{numbers.label}, 30", "seed": seed, "scores": scores}
         )
-    first, second = efficiency.table(FULL, found).rows
+    first, second = efficiency.table(found).rows
     assert first[2:4] == ("3: too few to conclude", "62.0 %")
     # Mean 10, deviation 4, t quantile 4.303 of two degrees of freedom.
     assert first[4] == f"+10.0 [{10 - 4.3027 * 4 / 3**0.5:+.1f}, +19.9]"
@@ -70,14 +70,14 @@ def test_the_table_by_hand():
 
 def test_a_short_run_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
     monkeypatch.setattr(efficiency, "STEPS", 2)
-    presets = {"small": FULL[3:4]}
-    monkeypatch.setattr(efficiency, "_presets", lambda: presets)
-    options = ["--results", str(tmp_path)]
-    efficiency.main([*options, "--seeds", "1"])
-    path = tmp_path / "symmetry-small.jsonl"
+    monkeypatch.setattr(efficiency, "SEEDS", range(1))
+    path = tmp_path / efficiency.NAME
+    options = ["--results", str(path), "--settings", SETTINGS[3].name]
+    efficiency.main(options)
     (first,) = records.read(path)
     assert set(first["scores"]) == {"plain", *efficiency.WAYS}
-    efficiency.main([*options, "--seeds", "2"])
+    monkeypatch.setattr(efficiency, "SEEDS", range(2))
+    efficiency.main(options)
     before, after = records.read(path)
     assert before == first
     assert after["seed"] == 1
@@ -86,26 +86,22 @@ def test_a_short_run_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
     # What older records lack is run, and nothing else.
     del after["scores"][efficiency.FIXED]
     path.write_text(json.dumps(first) + "\n" + json.dumps(after) + "\n", "utf-8")
-    efficiency.main([*options, "--seeds", "2"])
+    efficiency.main(options)
     *_, added = records.read(path)
     assert (added["seed"], set(added["scores"])) == (1, {efficiency.FIXED})
     assert path.with_suffix(".md").read_text("utf-8") == written
 
 
-def test_the_committed_table_is_that_of_the_committed_records(tmp_path):
-    for preset in ("small", "full"):
-        path = efficiency.COMMITTED / f"symmetry-{preset}.jsonl"
-        if not path.exists():
-            continue
-        lines = path.read_text("utf-8").splitlines()
-        found = [json.loads(line) for line in lines]
-        made = efficiency.table(FULL, found).markdown() + "\n"
-        assert path.with_suffix(".md").read_text("utf-8") == made
+def test_the_committed_table_is_that_of_the_committed_records():
+    path = published.COMMITTED / efficiency.NAME
+    made = efficiency.table(records.read(path)).markdown() + "\n"
+    assert path.with_suffix(".md").read_text("utf-8") == made
 
 
 def test_fixed_units_are_fixed_from_the_start_and_after_steps(monkeypatch):
     monkeypatch.setattr(efficiency, "STEPS", 3)
-    for setting in (FULL[0], FULL[2], FULL[3]):
+    digits, numbers, odd = SETTINGS[0], SETTINGS[2], SETTINGS[3]
+    for setting in (digits, numbers, odd):
         (x, _), _ = setting.draw(20, 0)
         network = efficiency.build(setting, x.shape[1:], 10, fixed=True)
         first = next(layer for layer in network.layers if layer.weights)
@@ -117,5 +113,5 @@ def test_fixed_units_are_fixed_from_the_start_and_after_steps(monkeypatch):
             np.testing.assert_allclose(np.rot90(images, axes=(1, 2)), images, atol=1e-6)
             assert np.abs(kernel).max() > 0.01
         else:  # one number over a set; an odd field leaves 0 alone
-            fixed = kernel.mean(1, keepdims=True) if setting is FULL[2] else 0 * kernel
+            fixed = kernel.mean(1, keepdims=True) if setting is numbers else 0 * kernel
             np.testing.assert_allclose(kernel, fixed + 0 * kernel, atol=1e-6)

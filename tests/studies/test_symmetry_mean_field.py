@@ -98,11 +98,14 @@ def test_the_variance_of_the_even_function():
 @on_torch
 def test_the_report_is_written_beside_its_lines(tmp_path):
     path = tmp_path / "symmetry-mean-field.jsonl"
-    for line in lines():
-        records.append(path, line)
+    made = {"backend": "jax", "versions": {"keras": "3.99"}}
+    for number, line in enumerate(lines()):
+        revision = "older" if number < 9 else "newer"
+        records.append(path, {**line, **made, "revision": revision})
     page, figure = report.write(path)
     text = page.read_text("utf-8")
     assert "| weakly invariant | 50 | 10 |" in text
+    assert text.endswith("Made with Keras 3.99 on jax, code at older, newer.\n")
     assert "**no**" in text
     assert "4 / 2" in text
     assert "| 50 | samples, C/λ + L | 10 | 0.01 [0.01, 0.01] | 0.5 [0.5, 0.5] |" in text
@@ -155,3 +158,4 @@ def test_no_two_runs_have_the_same_labels():
 
     every = [report.labels(labels) for labels, _ in mean_field.parts()]
     assert len(set(every)) == len(every)
+    assert {labels["part"] for labels, _ in mean_field.parts()} == set(mean_field.PARTS)
