@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,8 +29,30 @@ def require(module: str, package: str, extra: str, purpose: str) -> Any:
     Raises:
         ImportError: If it is not installed; the message names the extra.
     """
-    with needs(package, extra, purpose):
+    with needs(package, extra, purpose), _alone(module):
         return importlib.import_module(module)
+
+
+@contextlib.contextmanager
+def _alone(module: str) -> Iterator[None]:
+    """Keeps POT from importing every library of tensors, which takes seconds.
+
+    Those that are imported already stay known to it, for what else uses it.
+    """
+    if module.partition(".")[0] != "ot":
+        yield
+        return
+    names = {"tensorflow": "TENSORFLOW", "torch": "PYTORCH", "jax": "JAX"}
+    absent = [f"POT_BACKEND_DISABLE_{names[n]}" for n in names if n not in sys.modules]
+    before = {name: os.environ.get(name) for name in absent}
+    os.environ.update(dict.fromkeys(absent, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            del os.environ[name]
+            if value is not None:
+                os.environ[name] = value
 
 
 @contextlib.contextmanager

@@ -37,7 +37,8 @@ from keras_lap.symmetry.groups import (
     sign,
     symmetric,
 )
-from keras_lap.symmetry.law import LawReport, law_test
+from keras_lap.symmetry.law import law_test
+from keras_lap.symmetry.law_report import LawReport, plot_law
 from keras_lap.symmetry.layers import FixedKernel, GroupAugmentation
 from keras_lap.symmetry.noisy_sgd import NoisySGD
 from keras_lap.symmetry.report import (
@@ -74,6 +75,7 @@ __all__ = [
     "mirror",
     "plot_clouds",
     "plot_equivariance",
+    "plot_law",
     "project",
     "projector",
     "rmd",

@@ -75,6 +75,9 @@ class Action:
         images = [self.apply(index, x) for index in range(self.group.order)]
         return library_of(x).stack(images)
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.group.name!r}>"
+
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, for saving."""
         return {"group": keras.saving.serialize_keras_object(self.group)}

@@ -143,13 +143,17 @@ def plot_clouds(clouds: dict[str, Any], action: Linear, ax: Any = None) -> Any:
     """
     if not isinstance(clouds, dict) or not clouds:
         raise refusal("clouds", "be a dictionary of at least one cloud", clouds)
-    clouds = {name: _points(name, cloud) for name, cloud in clouds.items()}
+    if not (ax is None or hasattr(ax, "set_zlim")):
+        advice = "Make them by figure.add_subplot(projection='3d')."
+        raise refusal("ax", "be three-dimensional axes", ax, advice)
+    clouds = {name: _points(f"Cloud {name!r}", c) for name, c in clouds.items()}
     if ax is None:
         figure = drawing.matplotlib().Figure(figsize=(5, 5), layout="constrained")
         ax = figure.add_subplot(projection="3d")
     basis = fixed_basis(action)
     inside = {name: project(cloud, action) @ basis for name, cloud in clouds.items()}
-    _, _, directions = np.linalg.svd(np.concatenate(list(inside.values())))
+    together = np.concatenate(list(inside.values()))
+    _, _, directions = np.linalg.svd(together, full_matrices=False)
     for number, (name, cloud) in enumerate(clouds.items()):
         seen = np.zeros((len(inside[name]), 2))
         two = inside[name] @ directions[:2].T

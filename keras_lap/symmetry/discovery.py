@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from keras_lap._checks import finite_number, refusal, whole_number
-from keras_lap._drawing import text_table
+from keras_lap._drawing import html_table, text_table
 from keras_lap.symmetry.ensemble import MeanFieldEnsemble
 
 # Batches of the second training, in those of the first. Noise falls as 1/B.
@@ -35,13 +35,26 @@ class Discovery:
     dimension: int
     steps: list[dict[str, Any]]
 
+    @property
+    def summary(self) -> str:
+        """One line: the dimension that was found."""
+        return f"Fixed units: {self.dimension} of {len(self.basis)} dimensions"
+
+    def __repr__(self) -> str:
+        return f"<{self.summary}>"
+
     def __str__(self) -> str:
-        rows = [
+        head, *rows = self._rows()
+        return "\n".join([self.summary, "", *text_table(head, rows, ">")])
+
+    def _repr_html_(self) -> str:
+        return f"<p>{self.summary}</p>{html_table(self._rows())}"
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        return [("tried", *_COLUMNS)] + [
             (str(each["dimension"]), *(f"{each[n]:.2g}" for n in _COLUMNS))
             for each in self.steps
         ]
-        head = f"Fixed units: {self.dimension} of {len(self.basis)} dimensions"
-        return "\n".join([head, "", *text_table(["tried", *_COLUMNS], rows, ">")])
 
 
 _COLUMNS = ("rmd2", "drift", "error")
@@ -70,7 +83,9 @@ def discover_invariant_subspace(
     over the repeats is above the floor and above `significance` standard errors. Then
     E_{j+1} takes in the direction in which they left furthest; otherwise E_j is it.
 
-    It is a heuristic. What data do not tell from symmetric at this floor counts as
+    It is a heuristic, for where no group is known. Where candidates are, `law_test`
+    answers exactly which of them data obey, and `fixed_basis` has the fixed units of
+    each. What data do not tell from symmetric at this floor counts as
     symmetric; a finite sample is not symmetric itself, so let it be large. Where all
     units 0 are a stationary point, as of `unit="dense"` with an odd activation, it
     cannot leave E_0. The idea is that of Maass Martínez and Fontbona (arXiv
@@ -137,7 +152,7 @@ def discover_invariant_subspace(
             f"compares it with outputs. Received: {y.shape}."
         )
     train = _Free(layer, x, y, loss, learning_rate, steps)
-    generator = np.random.default_rng(seed)
+    generator = np.random.default_rng(whole_number("seed", seed, 0))
     basis = np.zeros((train.size, 0))
     tried: list[dict[str, Any]] = []
     while basis.shape[1] < train.size:

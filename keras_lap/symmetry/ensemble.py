@@ -31,7 +31,9 @@ class MeanFieldEnsemble(keras.layers.Layer):
     A group may act on inputs, outputs, and by M_g on the parameters of one unit, such
     that ``σ*(ρ_g x; M_g θ) = ρ̂_g σ*(x; θ)``. That depends on the activation: one that
     is applied to each coordinate commutes with permutations alone, an odd one with
-    signs, too. The dense unit allows any ρ and ρ̂. The first build checks it.
+    signs, too. The dense unit allows any ρ and ρ̂. The first build checks it. M_g are
+    matrices of a unit's D numbers, ``|G|·D²`` floats of 8 bytes: a group on more than a
+    few hundred inputs takes gigabytes.
 
     Source: Maass Martínez, Fontbona, *Symmetries in Overparametrized Neural Networks: A
     Mean-Field View*, NeurIPS 2024, arXiv 2405.19995, by the units of a reproduction.
@@ -70,6 +72,19 @@ class MeanFieldEnsemble(keras.layers.Layer):
         >>> layer = keras_lap.symmetry.MeanFieldEnsemble(50, 2, group=swap)
         >>> layer(np.ones((3, 2), "float32")).shape[1], layer.cloud().shape
         (2, (50, 4))
+
+        Units ``v tanh(w x + b)``, two ways to follow x → −x, y → −y: the fixed ones
+        have w = v = 0, or b = 0.
+
+        >>> odd = {"group": keras_lap.symmetry.sign(1), "unit": "dense"}
+        >>> odd |= {"activation": "tanh", "inputs": [np.eye(2), np.diag([-1, 1])]}
+        >>> other = keras_lap.symmetry.MeanFieldEnsemble(
+        ...     50, 1, parameters=[np.eye(3), np.diag([1, -1, 1])], **odd
+        ... )
+        >>> other(np.ones((3, 2), "float32")).shape[1]  # (x, 1): b is a weight
+        1
+        >>> keras_lap.symmetry.fixed_basis(other.parameter_action).shape
+        (3, 2)
     """
 
     def __init__(

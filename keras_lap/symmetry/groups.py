@@ -161,9 +161,14 @@ class FiniteGroup:
         """The subgroup of these elements."""
         if len(members) == self.order:
             return self
-        listed = ", ".join(map(str, members[1:5])) + ", …" * (len(members) > 5)
-        name = f"{self.name}: elements 0, {listed}" if listed else "trivial group"
-        return FiniteGroup(self.elements[members], name)
+        generators: list[int] = []
+        for element in members[1:]:  # no two subgroups have the same
+            if element not in self._closed({*generators}):
+                generators.append(element)
+        made = f"{self.name}: made by {', '.join(map(str, generators))}"
+        return FiniteGroup(
+            self.elements[members], made if generators else "trivial group"
+        )
 
     def __len__(self) -> int:
         return self.order

@@ -3,90 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from keras_lap._checks import refusal, whole_number
-from keras_lap._drawing import counted, text_table
+from keras_lap._checks import is_number, refusal, whole_number
 from keras_lap.symmetry.actions import Action, action_of
 from keras_lap.symmetry.groups import FiniteGroup
+from keras_lap.symmetry.law_report import NO_POWER, LawReport
 from keras_lap.symmetry.passes import Element, run
 
-HELD_OUT = "p-values mean something only if the model was not trained on these samples."
-NO_POWER = (
-    "The loss is the same along each orbit, as for a constant model or one that is "
-    "equivariant by construction: it cannot tell whether the data obey the group."
-)
 # Relative to the loss: what float32 leaves of two equal losses.
 ROUNDING = 1e-5
-
-
-@dataclass(frozen=True, eq=False)
-class LawReport:
-    """Which groups the law of data obeys, as far as a model can tell.
-
-    `str(report)` is a readable table, a line for each candidate.
-
-    Attributes:
-        names: Of the candidates.
-        groups: The candidates.
-        samples: How many samples there were.
-        p_values: The exact p-value of each, `(k,)`; NaN for one that the model cannot
-            judge, 1 for the trivial group.
-        adjusted: The same, corrected for the number of candidates by Holm, `(k,)`.
-        level: Below which of these a candidate is rejected.
-    """
-
-    names: tuple[str, ...]
-    groups: tuple[FiniteGroup, ...]
-    samples: int
-    p_values: np.ndarray
-    adjusted: np.ndarray
-    level: float
-
-    @property
-    def rejected(self) -> np.ndarray:
-        """Which candidates the data do not obey, `(k,)`."""
-        return self.adjusted <= self.level
-
-    @property
-    def largest(self) -> FiniteGroup | None:
-        """The largest group that was not rejected, the surer of two; or None."""
-        kept = [
-            (group.order, p, -number)
-            for number, (group, p) in enumerate(
-                zip(self.groups, self.adjusted, strict=True)
-            )
-            if p > self.level
-        ]
-        return self.groups[-max(kept)[2]] if kept else None
-
-    def __str__(self) -> str:
-        rows = [
-            (name, str(len(group)), *texts([p, holm], "{:.3g}"), self._verdict(holm))
-            for name, group, p, holm in zip(
-                self.names, self.groups, self.p_values, self.adjusted, strict=True
-            )
-        ]
-        head = ("group", "order", "p", "p (Holm)", f"at {self.level:g}")
-        table = text_table(head, rows)
-        lines = [f"Law of {counted(self.samples, 'sample')}", "", *table, "", HELD_OUT]
-        return "\n".join([*lines, *[NO_POWER] * bool(np.isnan(self.p_values).any())])
-
-    def _verdict(self, p: float) -> str:
-        if math.isnan(p):
-            return "not known"
-        return "rejected" if p <= self.level else "kept"
 
 
 def law_test(
     model: Any,
     x: Any,
     y: Any,
-    groups: Sequence[FiniteGroup | Action] | Mapping[str, FiniteGroup | Action],
+    groups: Iterable[FiniteGroup | Action] | Mapping[str, FiniteGroup | Action],
     loss: Any = None,
     inputs: Any = "vectors",
     outputs: Any = "trivial",
@@ -121,9 +57,10 @@ def law_test(
         inputs: How a `FiniteGroup` acts on the inputs; see
             `keras_lap.symmetry.FeatureAveraging`. Defaults to `"vectors"`.
         outputs: How all act on outputs and targets. Defaults to `"trivial"`.
-        level: Below which p-value a candidate is rejected, after Holm's correction for
-            their number. Defaults to 0.05.
-        samples: As in `equivariance_report`. Defaults to 1999.
+        level: At which p-value or below a candidate is rejected, after Holm's
+            correction for their number. Defaults to 0.05.
+        samples: As in `equivariance_report`; of k candidates none can be rejected by
+            fewer than k / level. Defaults to 1999.
         batch_size: Samples of one run. Defaults to 128.
         seed: Of the random elements. Defaults to 0.
         verbose: 1 for a progress bar, 0 for silence. Defaults to 0.
@@ -144,7 +81,7 @@ def law_test(
     """
     if y is None:
         raise refusal("y", "be the targets of x", y, "The law of x and y is tested.")
-    if not 0 < level < 1:
+    if not (is_number(level) and 0 < level < 1):
         raise refusal("level", "be a number between 0 and 1", level)
     whole_number("samples", samples, 1)
     candidates = _candidates(groups, inputs, outputs)
@@ -162,7 +99,8 @@ def law_test(
             for each in keys.values()
         ]
     )
-    trivial = np.array([len(each) == 1 for each in keys.values()])
+    orders = np.array([len(each) for each in keys.values()])
+    trivial = orders == 1
     if not trivial.all() and np.isnan(p_values[~trivial]).all():
         raise ValueError(f"{NO_POWER} Received: model={model!r}. Pass a plain one.")
     return LawReport(
@@ -172,6 +110,7 @@ def law_test(
         p_values=p_values,
         adjusted=_holm(p_values, trivial),
         level=float(level),
+        least=_least(orders[~trivial & ~np.isnan(p_values)], len(losses), samples),
     )
 
 
@@ -212,9 +151,9 @@ def _candidates(groups: Any, inputs: Any, outputs: Any) -> dict[str, list[Elemen
     if isinstance(groups, FiniteGroup | Action) or not groups:
         accepted = "be a list or dictionary of at least one group"
         raise refusal("groups", accepted, groups, "Pass e.g. group.subgroups().")
-    given = groups.values() if isinstance(groups, Mapping) else groups
+    given = list(groups.values() if isinstance(groups, Mapping) else groups)
     found: dict[str, list[Element]] = {}
-    named = list(groups) if isinstance(groups, Mapping) else [None] * len(groups)
+    named = list(groups) if isinstance(groups, Mapping) else [None] * len(given)
     for name, each in zip(named, given, strict=True):
         own = isinstance(each, Action)
         group = each.group if own else each
@@ -243,12 +182,16 @@ def _holm(p_values: np.ndarray, trivial: np.ndarray) -> np.ndarray:
     return adjusted
 
 
+def _least(orders: np.ndarray, count: int, samples: int) -> float:
+    """The least p-value that one of several candidates can have after Holm.
+
+    A draw of elements for n samples is the identity throughout once in |G|ⁿ.
+    """
+    floors = [max(1 / (1 + samples), float(order) ** -count) for order in orders]
+    return min(1.0, len(floors) * min(floors)) if floors else 0.0
+
+
 def _varies(losses: np.ndarray) -> bool:
     """Whether the loss of some sample differs between elements, above rounding."""
     spread = np.abs(losses - losses[:, :1]).max()
     return bool(spread > ROUNDING * np.sqrt(np.mean(losses**2)))
-
-
-def texts(values: Any, form: str) -> list[str]:
-    """Numbers as the cells of a table, none of None."""
-    return [] if values is None else [form.format(value) for value in values]

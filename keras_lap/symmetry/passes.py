@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_lap._checks import whole_number
+from keras_lap._checks import refusal, whole_number
 from keras_lap._losses import SampleLoss
 from keras_lap.symmetry.actions import Action, Images, Linear, Trivial
 
@@ -90,8 +90,14 @@ def run(
             returns is of no use.
     """
     whole_number("batch_size", batch_size, 1)
-    x, y = _map(np.asarray, x), None if y is None else np.asarray(y)
+    x, y = _arrays(x, y)
     count = _count(x, y)
+    if (
+        y is not None
+        and y.ndim == 1
+        and not all(isinstance(each.outputs, Trivial) for each in elements)
+    ):
+        y = y[:, None]  # one coordinate, as `fit` takes it beside outputs (batch, 1)
     purpose = "A group is judged by one loss."
     price = None if y is None else SampleLoss(model, loss, purpose)
     measured = _Sums(len(elements))
@@ -171,6 +177,25 @@ def _predict(model: Any, x: Any) -> np.ndarray:
     return found
 
 
+def _arrays(x: Any, y: Any) -> tuple[Any, Any]:
+    """Samples and targets as arrays, or the errors that say what to do."""
+    for name, given in (("x", x), ("y", y)):
+        for each in keras.tree.flatten(given):
+            is_array = hasattr(each, "__array__") or isinstance(each, str)
+            if hasattr(each, "__iter__") and not is_array:
+                raise refusal(
+                    name,
+                    "be arrays (samples, ...), or a structure of such",
+                    type(each).__name__,
+                    "Put the batches of a data set together, e.g. by np.concatenate.",
+                )
+    x, y = _map(np.asarray, x), None if y is None else np.asarray(y)
+    if y is not None and y.dtype.kind not in "biufc":
+        advice = "Number classes by np.unique(y, return_inverse=True)[1]."
+        raise refusal("y", "hold numbers", y.dtype, advice)
+    return x, y
+
+
 def _count(x: Any, y: Any) -> int:
     arrays = [each for each in keras.tree.flatten((x, y)) if each is not None]
     if not all(each.ndim for each in arrays):
@@ -190,8 +215,15 @@ def _count(x: Any, y: Any) -> int:
 
 def _losses_of(price: SampleLoss, y: np.ndarray, outputs: np.ndarray) -> np.ndarray:
     """The loss of each sample, `(batch,)`."""
-    each = price(y, outputs)
-    if len(each) != len(outputs):
+    try:
+        each = price(y, outputs)
+    except Exception as error:  # each backend has its own
+        raise ValueError(
+            "loss must be able to compare outputs and targets. Received: loss="
+            f"{price.given!r}, outputs of shape {outputs.shape} and targets of shape "
+            f"{y.shape}. Pass the loss that the model was trained with. ({error})"
+        ) from error
+    if each.ndim == 0 or len(each) != len(outputs):
         raise ValueError(
             "loss must return one value for each sample, (batch, ...). Received: "
             f"{each.shape} for {len(outputs)} samples."

@@ -25,7 +25,8 @@ from keras_lap._drawing import (
 from keras_lap._extras import require
 from keras_lap.symmetry.actions import action_of
 from keras_lap.symmetry.groups import FiniteGroup
-from keras_lap.symmetry.law import HELD_OUT, NO_POWER, exact_p_value, texts
+from keras_lap.symmetry.law import exact_p_value
+from keras_lap.symmetry.law_report import HELD_OUT, NO_POWER, texts
 from keras_lap.symmetry.passes import Element, Pass, run
 
 
@@ -82,8 +83,7 @@ class EquivarianceReport:
         sections = {"How far do the outputs move?": [drawn]}
         sections["What does each element change?"] = [html_table(self._rows())]
         if self.p_value is not None:
-            said = self._law().replace("The data obey the group:", "If they do,")
-            said = f"<p>{html.escape(said)}</p>"
+            said = f"<p>{html.escape(self._law())}</p>"
             sections["Do the data obey the group?"] = [said]
         title = f"{self.model_name} under {self.group.name}"
         save_page(path, html_page(title, first, sections))
@@ -104,20 +104,29 @@ class EquivarianceReport:
         """What the exact p-value says."""
         if self.p_value is None or math.isnan(self.p_value):
             return NO_POWER
-        return f"The data obey the group: p = {self.p_value:.3g}. {HELD_OUT}"
+        return f"That the data obey the group has p = {self.p_value:.3g}. {HELD_OUT}"
+
+    @property
+    def summary(self) -> str:
+        """One line: model, group, samples and relative error."""
+        samples = counted(self.samples, "sample")
+        error = f"relative error {self.relative_error:.3g}"
+        alone = "; one sample has no spread" * (self.samples == 1)
+        return f"{self.model_name}, {self.group.name}, {samples}: {error}{alone}"
+
+    def __repr__(self) -> str:
+        return f"<{self.summary}>"
 
     def __str__(self) -> str:
         head, *rows = self._rows()
-        lines = [
-            f"{self.model_name}, {self.group.name}, "
-            f"{counted(self.samples, 'sample')}: relative error "
-            f"{self.relative_error:.3g}",
-            "",
-            *text_table(head, rows, ">"),
-        ]
+        lines = [self.summary, "", *text_table(head, rows, ">")]
         if self.p_value is not None:
             lines += ["", self._law()]
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        said = "" if self.p_value is None else f"<p>{html.escape(self._law())}</p>"
+        return f"<p>{html.escape(self.summary)}</p>{html_table(self._rows())}{said}"
 
 
 def equivariance_report(

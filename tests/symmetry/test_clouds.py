@@ -125,5 +125,7 @@ def test_mistakes_are_told():
         plot_clouds({}, action)
     with pytest.raises(ValueError, match="must be a dictionary"):
         plot_clouds([np.ones((5, 4))], action)
-    with pytest.raises(ValueError, match="mine must be finite points"):
+    with pytest.raises(ValueError, match="Cloud 'mine' must be finite points"):
         plot_clouds({"mine": np.full((5, 4), np.nan)}, action)
+    with pytest.raises(ValueError, match="three-dimensional"):
+        plot_clouds({"mine": np.ones((5, 4))}, action, ax="none")

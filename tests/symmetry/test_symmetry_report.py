@@ -21,6 +21,7 @@ from keras_lap.symmetry import (
     law_test,
     mirror,
     plot_equivariance,
+    plot_law,
     rotations,
     sign,
     symmetric,
@@ -84,7 +85,7 @@ def test_the_page_says_the_error_in_a_sentence_and_has_all_numbers(tmp_path):
     assert [page.count(f"<td>{error:.3g}</td>") >= 1 for error in report.errors] == [
         True
     ] * 3
-    assert f"If they do, p = {report.p_value:.3g}" in page
+    assert f"the data obey the group has p = {report.p_value:.3g}" in page
     assert "data:image/png" in page
 
 
@@ -214,6 +215,7 @@ def test_digits_obey_the_groups_that_they_were_turned_by(turn):
     assert kept == wanted
     assert law.largest.order == turn
     assert len(str(law).splitlines()) == 10
+    assert f"{len(candidates) - len(wanted)} of 5 groups rejected" in repr(law)
 
 
 @one_backend
@@ -236,6 +238,62 @@ def test_holm_and_shared_elements():
         wanted[index] = max(p[order[i]] * (len(p) - i) for i in range(rank + 1))
     np.testing.assert_allclose(law.adjusted[1:], np.minimum(wanted, 1))
     assert law.largest.order == 1
+
+
+@one_backend
+def test_what_cannot_be_rejected_is_said():
+    """At most one of samples + 1 is the least p; k groups raise it to k times that."""
+    group = symmetric(4)
+    x = RNG.normal(size=(200, 4))
+    args = (lambda x: x[:, :1], x, x[:, :1])
+    groups = group.subgroups()
+    assert len({each.name for each in groups}) == len(groups) == 17
+    few = law_test(*args, iter(groups), "mse", samples=200)
+    # All but the trivial one and those that leave the first coordinate alone.
+    judged = np.count_nonzero(~np.isnan(few.p_values)) - 1
+    assert judged == 17 - 5
+    assert few.least == pytest.approx(judged / 201)
+    assert not few.rejected.any()
+    assert few.largest is None
+    assert "Nothing can be rejected" in str(few)
+    enough = law_test(*args, groups, "mse", samples=240)
+    assert enough.least <= enough.level
+    assert enough.rejected.any()
+    assert "Nothing can be rejected" not in str(enough)
+    one = law_test(lambda x: x[:, :1], x[:1], x[:1, :1], [group], "mse")
+    assert one.least == pytest.approx(1 / 24)  # one sample, 24 elements
+    two = law_test(lambda x: x[:, :1], x[:1], x[:1, :1], [mirror() * mirror()], "mse")
+    assert two.largest is None
+
+
+@one_backend
+def test_targets_of_one_dimension_are_taken_as_by_fit():
+    x = RNG.normal(size=(60, 2))
+    how = {"loss": "mse", "outputs": [[[1.0]], [[-1.0]]]}
+    for targets in (x[:, 0], x[:, 0] ** 2):  # odd, and not
+        flat, column = (
+            law_test(lambda z: 0.5 * z[:, :1] - 0.3, x, y, [sign(2)], **how).p_values
+            for y in (targets, targets[:, None])
+        )
+        np.testing.assert_array_equal(flat, column)
+        assert (flat[0] < 0.01) == (targets.min() >= 0)
+
+
+@one_backend
+def test_the_page_and_the_picture_of_the_law_test(tmp_path):
+    pytest.importorskip("matplotlib")
+    x = RNG.normal(size=(100, 3))
+    groups = {"$any": symmetric(3), "two": from_generators([np.eye(3)[[1, 0, 2]]])}
+    half = np.array([[1.0], [0.5], [0.0]])
+    law = law_test(lambda z: z @ half, x, x[:, :2].sum(1), groups, "mse")
+    assert list(law.rejected) == [True, False]
+    axis = plot_law(law)
+    assert [bar.get_width() for bar in axis.patches] == pytest.approx(law.adjusted)
+    law.save_html(tmp_path / "law.html")
+    page = (tmp_path / "law.html").read_text("utf-8")
+    assert "1 of 2 groups rejected; the largest not rejected: two" in page
+    assert "<th>p (Holm)</th>" in page
+    assert "<td>rejected</td>" in law._repr_html_()
 
 
 @one_backend
@@ -301,6 +359,9 @@ def mean_squared(y, outputs):
         ({"model": lambda x: np.ones(2)}, ValueError, "each sample"),
         ({"x": X.tolist()}, ValueError, "np.asarray"),
         ({"y": X * np.nan, "loss": "mse"}, ValueError, "finite"),
+        ({"x": iter([X])}, ValueError, "x must be arrays.*iterator"),
+        ({"y": ["a"] * 50, "loss": "mse"}, ValueError, "y must hold numbers.*unique"),
+        ({"y": X[:, :2], "loss": "mse"}, ValueError, r"\(50, 3\).*\(50, 2\)"),
     ],
 )
 def test_bad_arguments_of_the_report(options, error, message):
@@ -315,6 +376,7 @@ def test_bad_arguments_of_the_report(options, error, message):
     [
         ({"y": None}, ValueError, "targets"),
         ({"level": 5}, ValueError, "between 0 and 1"),
+        ({"level": "a"}, ValueError, "between 0 and 1"),
         ({"groups": cyclic(3)}, ValueError, "list or dictionary"),
         ({"groups": []}, ValueError, "list or dictionary"),
         ({"groups": [cyclic(3), cyclic(3)]}, ValueError, "twice"),
