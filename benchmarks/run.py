@@ -37,6 +37,7 @@ NAMES = (
     "counts",
     "recipe",
     "mean_field",
+    "averaging",
 )
 GPU = "gpu"  # run by itself, on a machine that has one
 _PLACE = r"(?<=<!-- {} -->\n).*?(?=<!-- end -->)"
