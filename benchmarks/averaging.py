@@ -66,7 +66,7 @@ def measure(samples: int, rounds: int) -> list[harness.Row]:
     y = rng.integers(0, CLASSES, samples)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     how = {"batch_size": 128, "verbose": 0}
-    act = {"group": group, "inputs": "images"}
+    act: dict[str, Any] = {"group": group, "inputs": "images"}
     averages = {
         "averaging, one call": symmetry.FeatureAveraging(bare, **act),
         "averaging, a loop": symmetry.FeatureAveraging(bare, **act, batched=False),

@@ -164,6 +164,9 @@ def plot_clouds(clouds: dict[str, Any], action: Linear, ax: Any = None) -> Any:
             *seen.T, rest, s=14, depthshade=False, label=drawing.label(name), **shape
         )
     ax.set(xlabel="fixed, 1", ylabel="fixed, 2", zlabel="|θ − Pθ|")
+    ax.set_box_aspect(None, zoom=0.85)  # or the label upwards is cut
+    ax.tick_params(labelsize=7)
+    ax.locator_params(nbins=5)
     ax.legend(fontsize=8)
     return ax
 
