@@ -2,8 +2,9 @@
 
 - **JAX**: XLA's own account of the compiled step: floating point operations, bytes
   read and written, and the memory of what it needs in between.
-- **TensorFlow**: the graph of the step, before anything is optimised: its operations,
-  the bytes of what they make, floating point operations as TensorFlow's profiler counts
+- **TensorFlow**: the graph of the step, before anything is optimised but without what
+  nothing depends on, which TensorFlow never runs: its operations, the bytes of what they
+  make, floating point operations as TensorFlow's profiler counts
   them, and the bytes that the gradient takes from the forward pass.
 - **PyTorch**: every operation that a step runs, the bytes that it makes anew, floating
   point operations of products and convolutions, and the bytes that are kept for the
@@ -76,9 +77,9 @@ def _of_tensorflow(model: keras.Model, batch: Any) -> Counts:
     # The operations of functions that the graph calls are those functions' own.
     inner = {each.name: each for each in graph._functions.values()}
     graphs = [graph, *(function.graph for function in inner.values())]
-    operations = [each for one in graphs for each in one.get_operations()]
+    operations = [each for one in graphs for each in _needed(one)]
     ours = [each for each in operations if each.type not in _NO_WORK]
-    backward = [each for each in graph.get_operations() if _is_gradient(each)]
+    backward = [each for each in _needed(graph) if _is_gradient(each)]
     read = [_source(tensor) for each in backward for tensor in each.inputs]
     kept = {
         tensor.ref(): tensor
@@ -100,6 +101,18 @@ def _of_tensorflow(model: keras.Model, batch: Any) -> Counts:
 # What names or reads something and computes nothing.
 _SAME = {"Identity", "IdentityN"}
 _NO_WORK = {*_SAME, "Const", "NoOp", "Placeholder", "ReadVariableOp"}
+
+
+def _needed(graph: Any) -> list[Any]:
+    """The operations that what a graph returns, or does, depends on."""
+    found: dict[str, Any] = {}
+    ends = [*(each.op for each in graph.outputs), *graph.control_outputs]
+    while ends:
+        operation = ends.pop()
+        if operation.name not in found:
+            found[operation.name] = operation
+            ends += [each.op for each in operation.inputs] + operation.control_inputs
+    return [*found.values()]
 
 
 def _source(tensor: Any) -> Any:
