@@ -3,9 +3,9 @@
 - **JAX**: XLA's own account of the compiled step: floating point operations, bytes
   read and written, and the memory of what it needs in between.
 - **TensorFlow**: the graph of the step, before anything is optimised but without what
-  nothing depends on, which TensorFlow never runs: its operations, the bytes of what they
-  make, floating point operations as TensorFlow's profiler counts
-  them, and the bytes that the gradient takes from the forward pass.
+  nothing depends on, which TensorFlow never runs: its operations, the bytes of what
+  they make, and the bytes that the gradient takes from the forward pass; floating point
+  operations as TensorFlow's profiler counts them in the whole graph.
 - **PyTorch**: every operation that a step runs, the bytes that it makes anew, floating
   point operations of products and convolutions, and the bytes that are kept for the
   backward pass, each storage once, without parameters and data.

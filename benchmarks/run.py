@@ -35,6 +35,7 @@ NAMES = (
     "path_cost",
     "cut_latency",
     "counts",
+    "scale",
     "recipe",
     "mean_field",
 )

@@ -243,7 +243,7 @@ def _small_and_alike(displacements: Sequence[Any]) -> bool:
     return math.prod(shapes.pop()[1:]) <= _SMALL
 
 
-def _is_changed(kind: type) -> bool:
+def _is_changed(kind: type[DisplacementEnergy]) -> bool:
     """Whether a subclass says itself what one displacement costs."""
     ours = DisplacementEnergy
     return kind.__call__ is not ours.__call__ or kind.weighted is not ours.weighted
