@@ -71,11 +71,28 @@ def test_a_count_that_grows_with_the_square_of_the_depth_is_not(law):
     assert abs(law(pairs)(check) / pairs(*check) - 1) > 0.1
 
 
+def test_a_law_that_does_not_hold_is_not_written_out(monkeypatch):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import scale
+
+    def rows(extra):
+        for size in [*SIZES, (20, 24, 48)]:
+            counts = dict.fromkeys(scale.COUNTS, of_a_dense_network(*size))
+            counts["bytes"] += extra * size[0] ** 2
+            yield {
+                **{"backend": "torch", "blocks": "dense", "size": size},
+                **{"plain": counts, "ours": counts, "is_check": size not in SIZES},
+            }
+
+    parts = [[row["part"] for row in scale.summarise([*rows(x)])] for x in (0, 1)]
+    assert parts == [["check", *["scale"] * len(scale.FAR)], ["check"]]
+
+
 def test_counts_of_dense_blocks_follow_it(quick):
     rows = quick("scale")
     (check,) = (row for row in rows if row["part"] == "check")
     for count in ("flops", "bytes", "memory", "operations", "numbers"):
-        assert check[f"{count}_off"] < 1e-9  # as above: whole numbers, told in float64
+        assert check[f"{count}_off"] < 1e-9  # whole numbers, told in float64
     deep = [row for row in rows if row["part"] == "scale" and row["depth"] == 1000]
     assert len(deep) == 3
     weights = 1000 * (64 * 64 + 64) + 10 * 64 + 10
