@@ -98,9 +98,10 @@ def test_counts_of_dense_blocks_follow_it(quick):
     weights = 1000 * (64 * 64 + 64) + 10 * 64 + 10
     for row in (row for row in rows if row["part"] == "devices"):
         assert row["gradients"] == weights
-        assert row["added_calls"] == 1
+        several = row["devices"] > 1
+        assert row["added_calls"] == several
         # What test_step_operations finds of three blocks, for a thousand.
-        assert row["added_numbers"] == 2 + (2 + 2) + (1 + 1000)
+        assert row["added_numbers"] == several * (2 + (2 + 2) + (1 + 1000))
 
 
 def test_the_recipe_profiles_every_way(quick):
