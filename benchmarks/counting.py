@@ -2,9 +2,10 @@
 
 - **JAX**: XLA's own account of the compiled step: floating point operations, bytes
   read and written, and the memory of what it needs in between.
-- **TensorFlow**: the graph of the step, before anything is optimised: its operations,
-  the bytes of what they make, floating point operations as TensorFlow's profiler counts
-  them, and the bytes that the gradient takes from the forward pass.
+- **TensorFlow**: the graph of the step, before anything is optimised but without what
+  nothing depends on, which TensorFlow never runs: its operations, the bytes of what
+  they make, and the bytes that what follows the forward pass takes from it; floating
+  point operations as TensorFlow's profiler counts them in the whole graph.
 - **PyTorch**: every operation that a step runs, the bytes that it makes anew, floating
   point operations of products and convolutions, and the bytes that are kept for the
   backward pass, each storage once, without parameters and data.
@@ -31,13 +32,27 @@ def step_counts(model: keras.Model, data: dict[str, Any]) -> Counts:
     Returns:
         `flops`, `operations`, `bytes` and `memory`; JAX tells no operations.
     """
-    size = data["batch_size"]
-    x, y = data["x"][:size], data["y"][:size]
-    one = {**data, "x": x, "y": y}
-    model.fit(**one)
-    batch = ops.convert_to_tensor(x), ops.convert_to_tensor(y)
+    batch = _begun(model, data)
     counters = {"jax": _of_jax, "tensorflow": _of_tensorflow, "torch": _of_torch}
     return counters[keras.backend.backend()](model, batch)
+
+
+def _begun(model: keras.Model, data: dict[str, Any]) -> tuple[Any, Any]:
+    """Fits a model on the first batch of data, and returns that."""
+    size = data["batch_size"]
+    x, y = data["x"][:size], data["y"][:size]
+    model.fit(**{**data, "x": x, "y": y})
+    return ops.convert_to_tensor(x), ops.convert_to_tensor(y)
+
+
+def lowered_step(model: keras.Model, data: dict[str, Any]) -> Any:
+    """The step of JAX as XLA gets it, with `compile()` for what it makes of it.
+
+    Args:
+        model: As in `step_counts`.
+        data: Likewise.
+    """
+    return _lowered(model, _begun(model, data))
 
 
 def jax_state(model: keras.Model) -> list[list[Any]]:
@@ -60,12 +75,16 @@ def of_compiled(compiled: Any) -> Counts:
     }
 
 
-def _of_jax(model: keras.Model, batch: Any) -> Counts:
+def _lowered(model: keras.Model, batch: Any) -> Any:
     import jax
 
     # The old values go to the step, as in Keras's own.
     step = jax.jit(model.train_step, donate_argnums=0)
-    return of_compiled(step.lower(jax_state(model), batch).compile())
+    return step.lower(jax_state(model), batch)
+
+
+def _of_jax(model: keras.Model, batch: Any) -> Counts:
+    return of_compiled(_lowered(model, batch).compile())
 
 
 def _of_tensorflow(model: keras.Model, batch: Any) -> Counts:
@@ -76,14 +95,17 @@ def _of_tensorflow(model: keras.Model, batch: Any) -> Counts:
     # The operations of functions that the graph calls are those functions' own.
     inner = {each.name: each for each in graph._functions.values()}
     graphs = [graph, *(function.graph for function in inner.values())]
-    operations = [each for one in graphs for each in one.get_operations()]
+    operations = [each for one in graphs for each in _needed(one)]
     ours = [each for each in operations if each.type not in _NO_WORK]
-    backward = [each for each in graph.get_operations() if _is_gradient(each)]
-    read = [_source(tensor) for each in backward for tensor in each.inputs]
+    # In the order in which they are made: all from the first gradient on comes after.
+    order = {each.name: place for place, each in enumerate(graph.get_operations())}
+    first = min(place for name, place in order.items() if name.startswith(_GRADIENT))
+    after = [each for each in _needed(graph) if order[each.name] >= first]
+    read = [_source(tensor) for each in after for tensor in each.inputs]
     kept = {
         tensor.ref(): tensor
         for tensor in read
-        if not _is_gradient(tensor.op) and tensor.op.type not in _NO_WORK
+        if order[tensor.op.name] < first and tensor.op.type not in _NO_WORK
     }
     options = tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()
     profile = tf.compat.v1.profiler.profile(
@@ -97,9 +119,22 @@ def _of_tensorflow(model: keras.Model, batch: Any) -> Counts:
     }
 
 
+_GRADIENT = "gradient_tape/"
 # What names or reads something and computes nothing.
 _SAME = {"Identity", "IdentityN"}
 _NO_WORK = {*_SAME, "Const", "NoOp", "Placeholder", "ReadVariableOp"}
+
+
+def _needed(graph: Any) -> list[Any]:
+    """The operations that what a graph returns, or does, depends on."""
+    found: dict[str, Any] = {}
+    ends = [*(each.op for each in graph.outputs), *graph.control_outputs]
+    while ends:
+        operation = ends.pop()
+        if operation.name not in found:
+            found[operation.name] = operation
+            ends += [each.op for each in operation.inputs] + operation.control_inputs
+    return [*found.values()]
 
 
 def _source(tensor: Any) -> Any:
@@ -107,10 +142,6 @@ def _source(tensor: Any) -> Any:
     while tensor.op.type in _SAME:
         tensor = tensor.op.inputs[tensor.value_index]
     return tensor
-
-
-def _is_gradient(operation: Any) -> bool:
-    return operation.name.startswith("gradient_tape/")
 
 
 def _size(tensor: Any) -> int:
@@ -156,7 +187,9 @@ def _of_torch(model: keras.Model, batch: Any) -> Counts:
 
     hooks = torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
     flops = FlopCounterMode(display=False)
-    with hooks, flops, Counting():
+    with flops, Counting():
+        model.train_step(batch)
+    with hooks:  # another step, as hooks make operations of their own
         model.train_step(batch)
     memory = sum(storage.nbytes() for storage in kept.values())
     return {"flops": flops.get_total_flops(), **made, "memory": memory}

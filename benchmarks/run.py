@@ -35,6 +35,8 @@ NAMES = (
     "path_cost",
     "cut_latency",
     "counts",
+    "reductions",
+    "scale",
     "recipe",
     "mean_field",
     "averaging",

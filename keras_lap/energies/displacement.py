@@ -14,8 +14,8 @@ from keras_lap.energies.energy import Energy
 from keras_lap.energies.powers import (
     STARTS_EACH_OPERATION,
     power_sum,
+    power_sums,
     root_power,
-    stacked,
 )
 from keras_lap.energies.weights import only_weighted, position_weights
 from keras_lap.trajectory import at_least_float32
@@ -98,13 +98,13 @@ class DisplacementEnergy(Energy):
         Returns:
             A scalar tensor of dtype float32 (float64 for float64 displacements).
         """
-        return self._of(at_least_float32(displacement), batch_axis=0)
+        v = at_least_float32(displacement)
+        return self._scaled(self._total(v), [v])
 
     def weighted(self, displacement: Any, weights: Any) -> Any:
         """As in `Energy`; see the class for what the weights multiply."""
-        v = only_weighted(at_least_float32(displacement), weights)
-        weights = ops.cast(weights, v.dtype)
-        return self._of(v, batch_axis=0, weights=weights)
+        v = at_least_float32(displacement)
+        return self._scaled(self._weighted_total(v, weights), [v])
 
     def weights_for(self, displacement: Any, mask: Any, sample_weight: Any) -> Any:
         """As in `Energy`; for a sum over the positions, the mask is not scaled up."""
@@ -130,53 +130,69 @@ class DisplacementEnergy(Energy):
                 or None. Read for p of 2 or more where all positions weigh 1, in float32
                 and float64.
         """
+        if _is_changed(type(self)):
+            return super().of_blocks(displacements, weights)
+        weights = [None] * len(displacements) if weights is None else weights
+        all_count = all(each is None for each in weights)
+        if all_count and _small_and_alike(displacements):
+            return self._scaled(self._totals(displacements), displacements)
         # Below, what rounding leaves of two branches that cancel has a steep slope.
-        kept = kept if self.p >= 2 else None
-        all_count = weights is None or all(each is None for each in weights)
-        if not all_count or not _small_and_alike(displacements):
-            own = type(self).__call__ is not DisplacementEnergy.__call__
-            if not all_count or kept is None or own:
-                return super().of_blocks(displacements, weights)
-            pairs = zip(displacements, kept, strict=True)
-            return ops.stack([self._between(v, ends) for v, ends in pairs])
-        return self._of(at_least_float32(stacked(displacements)), batch_axis=1)
+        pairs = kept if kept and all_count and self.p >= 2 else [None] * len(weights)
+        moved = [at_least_float32(each) for each in displacements]
+        totals = [
+            self._total(v, _like(v, pair))
+            if own is None
+            else self._weighted_total(v, own)
+            for v, own, pair in zip(moved, weights, pairs, strict=True)
+        ]
+        return self._scaled(ops.stack(totals), moved)
 
-    def _between(self, displacement: Any, kept: tuple[Any, Any] | None) -> Any:
-        v = at_least_float32(displacement)
-        if kept is not None and not all(_is_like(v, each) for each in kept):
-            kept = None
-        return self._of(v, batch_axis=0, kept=kept)
+    def _total(self, v: Any, kept: tuple[Any, Any] | None = None) -> Any:
+        """The sum of ``e_b`` over the batch, of one block."""
+        if self.norm == "elementwise":
+            return power_sum(v, self.p, 0, kept)
+        return ops.sum(root_power(power_sum(v, 2.0, 1, kept), self.p))
 
-    def _of(
-        self,
-        v: Any,
-        batch_axis: int,
-        weights: Any = None,
-        kept: tuple[Any, Any] | None = None,
-    ) -> Any:
-        """The energies of the tensors along the axes before that of the batch."""
-        if weights is not None:
-            total = self._weighted_total(v, weights)
-        elif self.norm == "elementwise":
-            total = power_sum(v, self.p, batch_axis, kept)
+    def _totals(self, alike: Sequence[Any]) -> Any:
+        """The same of several blocks, on PyTorch."""
+        if self.norm == "elementwise":
+            return power_sums(alike, self.p, 0)
+        return ops.sum(root_power(power_sums(alike, 2.0, 1), self.p), axis=1)
+
+    def _scaled(self, total: Any, moved: Sequence[Any]) -> Any:
+        """Means from one sum, or from a tensor of one for each displacement.
+
+        All at once, as an operation for each has its price on every backend.
+        """
+        known, unknown = zip(*map(self._numbers, moved), strict=True)
+        # The energy is homogeneous: the step scales one number, not the tensor.
+        factors = [self.time_step**-self.p / each for each in known]
+        precision = keras.backend.standardize_dtype(total.dtype)
+        if len({*factors}) == 1:
+            total = total * factors[0]
         else:
-            square = power_sum(v, 2.0, batch_axis + 1, kept)
-            total = ops.sum(root_power(square, self.p), axis=batch_axis)
-        sizes = ops.shape(v)[batch_axis:]
+            total = total * ops.convert_to_tensor(factors, dtype=precision)
+        if all(each is None for each in unknown):
+            return total
+        sizes = [ops.cast(1 if n is None else n, total.dtype) for n in unknown]
+        return total / (ops.stack(sizes) if len(total.shape) else sizes[0])
+
+    def _numbers(self, v: Any) -> tuple[int, Any]:
+        """What is divided by: the sizes that are known, and a product of the others."""
+        sizes = ops.shape(v)
         if any(size is None for size in sizes):  # TensorFlow's ragged tensors
             sizes = (v.nrows() if self.reduction == "sum" else ops.size(v),)
         elif self.reduction == "sum":
             sizes = sizes[:1]
         known = math.prod(size for size in sizes if isinstance(size, int))
-        # The energy is homogeneous: the step scales one number, not the tensor.
-        total = total * (self.time_step**-self.p / known)
-        for size in sizes:
-            if not isinstance(size, int):  # a batch of any size in TensorFlow's graph
-                total = total / ops.cast(size, total.dtype)
-        return total
+        # A batch of any size in TensorFlow's graph.
+        others = [size for size in sizes if not isinstance(size, int)]
+        return known, math.prod(others) if others else None
 
     def _weighted_total(self, v: Any, weights: Any) -> Any:
         """The weighted sum of ``e_b`` of one block."""
+        v = only_weighted(v, weights)
+        weights = ops.cast(weights, v.dtype)
         rank = len(weights.shape)
         if self.norm == "elementwise":
             return ops.sum(weights * power_sum(v, self.p, rank))
@@ -217,7 +233,8 @@ def get(identifier: float | Energy) -> Energy:
 
 def _small_and_alike(displacements: Sequence[Any]) -> bool:
     """Whether several have one shape that is small, where taking them together pays."""
-    # With all blocks in one tensor JAX took a hundred MiB more to compile a hundred.
+    # With all blocks in one tensor, a step of JAX reads and writes five times as much
+    # for a hundred small ones: benchmarks/README.md, section 11.
     if not STARTS_EACH_OPERATION:
         return False
     shapes = {tuple(each.shape) for each in displacements}
@@ -226,8 +243,15 @@ def _small_and_alike(displacements: Sequence[Any]) -> bool:
     return math.prod(shapes.pop()[1:]) <= _SMALL
 
 
-def _is_like(v: Any, state: Any) -> bool:
-    """Whether a state has the shape and the precision of a displacement."""
-    if v.dtype != state.dtype or tuple(v.shape) != tuple(state.shape):
-        return False
-    return not any(size is None for size in ops.shape(v))  # ragged on TensorFlow
+def _is_changed(kind: type[DisplacementEnergy]) -> bool:
+    """Whether a subclass says itself what one displacement costs."""
+    ours = DisplacementEnergy
+    return kind.__call__ is not ours.__call__ or kind.weighted is not ours.weighted
+
+
+def _like(v: Any, kept: tuple[Any, Any] | None) -> tuple[Any, Any] | None:
+    """Two states, if they have the shape and the precision of a displacement."""
+    if kept is None or any(size is None for size in ops.shape(v)):  # ragged
+        return None
+    alike = (v.dtype == x.dtype and tuple(v.shape) == tuple(x.shape) for x in kept)
+    return kept if all(alike) else None

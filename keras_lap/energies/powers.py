@@ -42,15 +42,28 @@ def power_sum(v: Any, p: float, first: int, kept: tuple[Any, Any] | None = None)
         return _TorchPowerSum.apply(v, p, axes, *(kept or ()))
     if kept is not None:
         return _between(v, *kept, p, axes)
-    return _powers(v, p, axes)
+    return _alone(v, p, axes)
 
 
-def stacked(tensors: Sequence[Any]) -> Any:
-    """Several tensors or arrays of one shape, as one with an axis before theirs."""
-    if not STARTS_EACH_OPERATION:
-        return ops.stack(tensors)
-    # `ops.stack` walks through a long list several times before it begins.
-    return torch.stack([ops.convert_to_tensor(each) for each in tensors])
+def power_sums(tensors: Sequence[Any], p: float, first: int) -> Any:
+    """`power_sum` of several tensors of one shape, on PyTorch, by few operations.
+
+    The tensors are kept for the gradient, which often are so anyway, and not the one
+    that they are put into.
+
+    Args:
+        tensors: Tensors or arrays, at least one.
+        p: Above 1.
+        first: The first of the axes of each that are summed over.
+
+    Returns:
+        A tensor of the shape of the other axes, with an axis before them.
+    """
+    tensors = [ops.convert_to_tensor(each) for each in tensors]
+    if first == len(tensors[0].shape):  # samples of one number
+        tensors = [each[..., None] for each in tensors]
+    axes = tuple(range(first + 1, len(tensors[0].shape) + 1))
+    return _TorchPowerSums.apply(p, axes, *tensors)
 
 
 def root_power(square: Any, p: float) -> Any:
@@ -72,14 +85,26 @@ def _powers(v: Any, p: float, axes: tuple[int, ...]) -> Any:
 
 
 def _slope(v: Any, p: float) -> Any:
-    """``p·|v|^(p−2)·v``."""
-    return p * (v if p == 2 else ops.sign(v) * ops.power(ops.abs(v), p - 1))
+    """``|v|^(p−2)·v``, the gradient but for the factor p.
+
+    That one multiplies numbers, before or after, and no tensor like v.
+    """
+    return v if p == 2 else ops.sign(v) * ops.power(ops.abs(v), p - 1)
 
 
 if keras.backend.backend() == "jax":
     import jax
 
-    # By its derivative, and not by its gradient, which would rule out forward mode.
+    # By derivatives, and not by gradients, which would rule out forward mode.
+    @functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2))
+    def _alone(v: Any, p: float, axes: tuple[int, ...]) -> Any:
+        return _powers(v, p, axes)
+
+    @_alone.defjvp
+    def _derivative_alone(p: float, axes: Any, values: Any, changes: Any) -> Any:
+        (v,), (change,) = values, changes
+        return _alone(v, p, axes), p * ops.sum(_slope(v, p) * change, axis=axes)
+
     @functools.partial(jax.custom_jvp, nondiff_argnums=(3, 4))
     def _between(
         v: Any, before: Any, after: Any, p: float, axes: tuple[int, ...]
@@ -89,28 +114,36 @@ if keras.backend.backend() == "jax":
     @_between.defjvp
     def _derivative(p: float, axes: Any, values: Any, changes: Any) -> Any:
         v, before, after = values
-        change = ops.sum(_slope(after - before, p) * changes[0], axis=axes)
+        change = p * ops.sum(_slope(after - before, p) * changes[0], axis=axes)
         return _between(v, before, after, p, axes), change
 
 
 elif keras.backend.backend() == "tensorflow":
     import tensorflow as tf
 
+    def _alone(v: Any, p: float, axes: tuple[int, ...]) -> Any:  # type: ignore[misc]
+        whole = isinstance(v, tf.Tensor) and len(axes) == v.shape.rank
+        if p == 2 and whole:  # no square of each number is put anywhere
+            return 2.0 * tf.nn.l2_loss(v)
+        return _powers(v, p, axes)
+
     def _between(  # type: ignore[misc]
         v: Any, before: Any, after: Any, p: float, axes: tuple[int, ...]
     ) -> Any:
+        # TensorFlow makes zeros for the gradients of arguments that have none: the
+        # states are none.
         @tf.custom_gradient
-        def run(v: Any, before: Any, after: Any) -> Any:
+        def run(v: Any) -> Any:
             def gradient(upstream: Any) -> Any:
                 shape = [*upstream.shape, *[1] * len(axes)]
                 upstream = ops.reshape(
                     upstream, [-1 if s is None else s for s in shape]
                 )
-                return _slope(after - before, p) * upstream, None, None
+                return _slope(after - before, p) * (p * upstream)
 
-            return _powers(v, p, axes), gradient
+            return _alone(v, p, axes), gradient
 
-        return run(v, before, after)
+        return run(v)
 
 
 if STARTS_EACH_OPERATION:
@@ -132,11 +165,35 @@ if STARTS_EACH_OPERATION:
             v, *after = ctx.saved_tensors
             if after:
                 v = after[0] - v
-            others = (None,) * (2 + 2 * len(after))
-            gradient = ctx.p * gradient.reshape(gradient.shape + (1,) * len(ctx.axes))
-            if ctx.p == 2:
-                return v * gradient, *others
-            if torch.is_grad_enabled():  # it is to be differentiated in turn
-                return v.abs().pow(ctx.p - 1).copysign(v) * gradient, *others
-            slope = v.abs().pow_(ctx.p - 1).copysign_(v)
-            return slope.mul_(gradient), *others
+            slope = _torch_slope(v, gradient, ctx.p, ctx.axes, own=bool(after))
+            return slope, *(None,) * (2 + 2 * len(after))
+
+    class _TorchPowerSums(torch.autograd.Function):
+        """`power_sums`: the tensors are put into one, both ways."""
+
+        @staticmethod
+        def forward(ctx: Any, p: float, axes: tuple[int, ...], *tensors: Any) -> Any:
+            ctx.save_for_backward(*tensors)
+            ctx.p, ctx.axes = p, axes
+            v = _at_least_float32(torch.stack(tensors))
+            return (v.square_() if p == 2 else v.abs_().pow_(p)).sum(axes)
+
+        @staticmethod
+        def backward(ctx: Any, gradient: Any) -> tuple[Any, ...]:
+            v = _at_least_float32(torch.stack(ctx.saved_tensors))
+            slope = _torch_slope(v, gradient, ctx.p, ctx.axes, own=True)
+            return None, None, *slope.to(ctx.saved_tensors[0].dtype).unbind()
+
+    def _at_least_float32(v: Any) -> Any:
+        return v if v.dtype.itemsize >= 4 else v.float()
+
+    def _torch_slope(
+        v: Any, gradient: Any, p: float, axes: tuple[int, ...], own: bool
+    ) -> Any:
+        """``p·|v|^(p−2)·v`` by what comes from above; may use `own` memory again."""
+        gradient = p * gradient.reshape(gradient.shape + (1,) * len(axes))
+        if torch.is_grad_enabled():  # it is to be differentiated in turn
+            return (v if p == 2 else v.abs().pow(p - 1).copysign(v)) * gradient
+        if p == 2:
+            return v.mul_(gradient) if own else v * gradient
+        return v.abs().pow_(p - 1).copysign_(v).mul_(gradient)

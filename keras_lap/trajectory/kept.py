@@ -1,4 +1,4 @@
-"""Which states of a network its own backward pass keeps anyway.
+"""Which tensors of a network its own backward pass keeps anyway.
 
 A normalisation keeps its input for its gradient, and so do a product and a convolution
 for that of their kernels. An activation keeps its output, and a sum keeps nothing.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import keras
 from keras import layers
 
 from keras_lap.blocks import NORM, Call, Tensor
@@ -18,6 +19,21 @@ _KEEP_INPUT = (
     *(layers.DepthwiseConv1D, layers.DepthwiseConv2D),
     *(layers.SeparableConv1D, layers.SeparableConv2D),
 )
+# Whose derivative is one of their result. XLA takes that of `relu` of what went in.
+_BY_RESULT = {"tanh", "sigmoid"}
+if keras.backend.backend() != "jax":
+    _BY_RESULT.add("relu")
+
+
+def is_made_to_be_kept(tensor: Tensor) -> bool:
+    """Whether what makes a tensor keeps it: an activation, for its own gradient.
+
+    Args:
+        tensor: Of the graph of a model or of a call.
+    """
+    call = tensor.producer
+    activation = getattr(call.operation if call else None, "activation", None)
+    return getattr(activation, "__name__", "") in _BY_RESULT
 
 
 def is_kept(tensor: Tensor, around: Sequence[Call] = ()) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 
 from keras_lap.blocks import Call, FoundBlock, Tensor, View, view, why_hidden
-from keras_lap.trajectory.kept import is_kept
+from keras_lap.trajectory.kept import is_kept, is_made_to_be_kept
 
 DISPLACEMENTS, STATES, MASKS = "displacements", "states", "masks"
 EXITS, KEPT = "exits", "kept"
@@ -135,6 +135,9 @@ def plan_block(found: FoundBlock, wanted: Collection[str]) -> Plan:
     parts += states if STATES in wanted else ()
     kept = KEPT in wanted and not why_hidden(graph, ends)
     kept = kept and all(is_kept(each, found.path) for each in ends)
+    if by_parts and [term.sign for term in residual.branches] == [1]:
+        # A branch that is kept itself costs nothing more, and has all its digits.
+        kept = kept and not is_made_to_be_kept(*branches)
     parts += ends if kept else ()
     tensors = tuple(dict.fromkeys(parts))
     return Plan(

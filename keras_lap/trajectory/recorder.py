@@ -44,8 +44,8 @@ class Trajectory:
             out runs in inference; what came before, as the pass did. None instead of an
             exit that was not wanted. None if none was.
         kept: For each displacement ``(x_k, x_{k+1})``, in the precision of the network,
-            or None where its backward pass does not keep both anyway. None if they were
-            not wanted.
+            or None where its backward pass does not keep both anyway, or keeps the
+            displacement itself. None if they were not wanted.
     """
 
     outputs: Any

@@ -133,6 +133,52 @@ def test_several_blocks_as_one_by_one(shapes, reduction, norm):
     np.testing.assert_allclose(as_numpy(together), expected, rtol=1e-4)
 
 
+@every_norm
+@pytest.mark.parametrize("shape", [(3, 4), (3, 5000)], ids=["small", "large"])
+@pytest.mark.parametrize("p", [2, 3])
+def test_gradients_of_several_blocks_as_one_by_one(shape, p, norm):
+    moves = np.random.default_rng(3).normal(size=(4, *shape)).astype("float32")
+    factors = keras.ops.arange(1.0, 5.0, dtype="float32")
+    energy = DisplacementEnergy(p, norm)
+
+    def together(x):
+        return keras.ops.sum(factors * energy.of_blocks([x[i] for i in range(4)]))
+
+    def one_by_one(x):
+        return sum(factors[i] * energy(x[i]) for i in range(4))
+
+    found, expected = gradient(together, moves), gradient(one_by_one, moves)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-9)  # float32
+
+
+@pytest.mark.parametrize("what", ["__call__", "weighted"])
+def test_a_subclass_that_prices_a_displacement_in_its_own_way(what):
+    """Also where small displacements are taken together."""
+    own = {what: lambda self, displacement, weights=None: keras.ops.sum(displacement)}
+    energy = type("Own", (DisplacementEnergy,), own)()
+    ones = keras.ops.ones((3, 4))
+    weights = None if what == "__call__" else [keras.ops.ones((3,))] * 2
+    assert as_numpy(energy.of_blocks([ones, ones], weights)).tolist() == [12.0, 12.0]
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="its own shapes")
+@every_norm
+def test_batches_of_any_size_in_one_graph(norm):
+    import tensorflow as tf
+
+    energy = DisplacementEnergy(3, norm, time_step=0.5)
+    signature = [tf.TensorSpec((None, 4)), tf.TensorSpec((None, 2, 3))]
+    costs = tf.function(lambda *v: energy.of_blocks(v), input_signature=signature)
+    rng = np.random.default_rng(4)
+    for sizes in [(2, 2), (5, 10)]:
+        moves = [
+            rng.normal(size=(size, *shape)).astype("float32")
+            for size, shape in zip(sizes, [(4,), (2, 3)], strict=True)
+        ]
+        expected = [numpy_energy(v, 3, norm, "mean", time_step=0.5) for v in moves]
+        np.testing.assert_allclose(costs(*moves), expected, rtol=1e-4)
+
+
 def test_double_precision_is_kept():
     v = keras.ops.convert_to_tensor(np.array([[1.0, 1e-6]]), dtype="float64")
     double = keras.backend.backend() != "jax"  # which computes in float32 unless told

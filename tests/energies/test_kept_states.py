@@ -187,6 +187,28 @@ def test_states_that_an_activation_takes_are_not():
     assert path.kept == [None, None]
 
 
+@pytest.mark.parametrize(
+    ("activation", "keeps_result"),
+    [("tanh", True), ("sigmoid", True), ("gelu", False), (None, False)],
+)
+def test_a_branch_that_is_kept_itself_needs_no_states(activation, keeps_result):
+    """The derivative of tanh is 1 − tanh²; that of gelu is of what went in."""
+    x = inputs = keras.Input((6,))
+    for _ in range(2):
+        x = layers.Add()([x, layers.Dense(6, activation=activation)(x)])
+    network = keras.Model(inputs, layers.Dense(2)(x))
+    path = recorded(network, data(shape=(2, 6)).astype("float32"))
+    assert [pair is None for pair in path.kept] == [keeps_result] * 2
+
+
+def test_a_branch_that_is_taken_away_is_made_anew():
+    x = inputs = keras.Input((6,))
+    x = layers.Subtract()([x, layers.Dense(6, activation="tanh")(x)])
+    network = keras.Model(inputs, layers.Dense(2)(x))
+    path = recorded(network, data(shape=(2, 6)).astype("float32"))
+    assert path.kept[0] is not None
+
+
 @pytest.mark.parametrize("norm", ["elementwise", "euclidean"])
 def test_branches_that_cancel_have_no_gradient_of_rounding(norm):
     """For p = 1.1, |v|^0.1 of the 1e-7 that rounding leaves would be some 0.2."""
