@@ -6,6 +6,7 @@ are handed masks and asked for new ones, so layers carry them here.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -61,16 +62,12 @@ def joined(every: list[Any]) -> Any:
 
 def split(x: Any, count: int) -> list[Any]:
     """What `joined` put together, each array with its part of the mask."""
-
-    def parts(each: Any) -> Any:
-        return ops.split(each, count, axis=0)
-
-    flat = [_WithMask("split", parts, parts)(each) for each in keras.tree.flatten(x)]
+    flat = [_splitter(count)(each) for each in keras.tree.flatten(x)]
     return [keras.tree.pack_sequence_as(x, each) for each in zip(*flat, strict=True)]
 
 
 def mean(first: Any, every: list[Any]) -> Any:
-    """The mean of arrays of one shape, each a summand of float32 at least.
+    """The mean of arrays of one shape; of half precision, computed in float32.
 
     Args:
         first: The array whose mask the mean has.
@@ -81,8 +78,21 @@ def mean(first: Any, every: list[Any]) -> Any:
     every = [ops.cast(each, "float32") for each in every] if is_half else every
     result = sum(every[1:], every[0]) / len(every)
     result = ops.cast(result, dtype) if is_half else result
-    layer = _WithMask("mean", lambda pair: pair[0], lambda masks: masks[1])
-    return layer([result, first])
+    return _mask_of_second()([result, first])
+
+
+# One layer of each kind serves all models: to make one takes longer than to run it.
+@functools.cache
+def _splitter(count: int) -> _WithMask:
+    def parts(x: Any) -> Any:
+        return ops.split(x, count, axis=0)
+
+    return _WithMask("split", parts, parts)
+
+
+@functools.cache
+def _mask_of_second() -> _WithMask:
+    return _WithMask("mean", lambda pair: pair[0], lambda masks: masks[1])
 
 
 def _on_each(action: Action, change: Callable[..., Any], index: Any, x: Any) -> Any:
