@@ -6,7 +6,7 @@ of the backend.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -366,10 +366,14 @@ def action_of(argument: str, value: Any, group: FiniteGroup) -> Action:
         return named[value](group)
     if isinstance(value, str) and value == "rows":
         return Linear(group, axis=1)
-    if isinstance(value, str) or value is None:
+    advice = "One action serves them all where there are several."
+    if value is None or isinstance(value, str | Mapping | int | float):
         accepted = "be 'trivial', 'vectors', 'rows', 'images', matrices or an Action"
-        raise refusal(argument, accepted, value)
-    return Linear(group, value)
+        raise refusal(argument, accepted, value, advice)
+    try:
+        return Linear(group, value)
+    except ValueError as error:
+        raise ValueError(f"{argument} taken as matrices: {error} {advice}") from None
 
 
 def _checked(group: FiniteGroup, value: Any) -> np.ndarray:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 import keras
 import numpy as np
@@ -11,6 +10,7 @@ from keras import ops
 
 from keras_lap._checks import choice, refusal
 from keras_lap.symmetry.actions import Action, action_of
+from keras_lap.symmetry.batches import joined, mean, moved, split, undone
 from keras_lap.symmetry.groups import FiniteGroup
 
 _register = keras.saving.register_keras_serializable("keras_lap")
@@ -20,6 +20,9 @@ _map = keras.tree.map_structure
 class _Wrapper(keras.Model):
     """A network, a group, and how it acts on inputs and outputs."""
 
+    # Read by `LeastActionModel`, which does not train the blocks in such a model.
+    least_action_advice: ClassVar[str]
+
     def __init__(
         self,
         network: keras.Model,
@@ -28,7 +31,8 @@ class _Wrapper(keras.Model):
         outputs: Any,
         **kwargs: Any,
     ):
-        _check(network, type(self).__name__)
+        if not isinstance(network, keras.Model):
+            raise refusal("network", "be a keras.Model", network, error=TypeError)
         acts = action_of("inputs", inputs, group), action_of("outputs", outputs, group)
         # The network converts its inputs itself; its precision decides on loss scaling.
         kwargs.setdefault("dtype", network.dtype_policy)
@@ -43,6 +47,21 @@ class _Wrapper(keras.Model):
     def output_names(self) -> list[str] | None:
         """Names of the network's outputs, by which losses may be given."""
         return getattr(self.network, "output_names", None)
+
+    @property
+    def input(self) -> Any:
+        """As of the network; its `AttributeError` if it has none."""
+        return self.network.input
+
+    @property
+    def inputs(self) -> list[Any]:
+        """As of the network; its `AttributeError` if it has none."""
+        return self.network.inputs
+
+    @property
+    def input_shape(self) -> Any:
+        """As of the network; its `AttributeError` if it has none."""
+        return self.network.input_shape
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, for saving."""
@@ -77,14 +96,18 @@ class FeatureAveraging(_Wrapper):
     `network` alone, of which only the average was fitted.
 
     It averages what the network returns. The mean of logits is a product of experts,
-    that of probabilities a mixture; end the network with a softmax for the latter.
+    that of probabilities a mixture; end the network with a softmax for the latter. The
+    mean of half-precision outputs is computed in float32. Its mask is that which the
+    network gives its output of the untouched inputs. A mask that layers before the
+    average keep with its inputs does not reach the network.
 
     Source: Maass Martínez, Fontbona, *Symmetries in Overparametrized Neural Networks: A
     Mean-Field View*, NeurIPS 2024, arXiv 2405.19995.
 
     Args:
-        network: Any `keras.Model`, also in `.network`. A network that trains by steps
-            of its own, as a `LeastActionModel`, is refused: pass its `network`.
+        network: Any `keras.Model`, also in `.network`. One with a `train_step` or
+            `compute_loss` of its own, as a `LeastActionModel`, is averaged as any
+            other, but not trained through the average.
         group: A `keras_lap.symmetry.FiniteGroup`.
         inputs: How it acts on the inputs: `"trivial"`; `"vectors"`, by its matrices on
             the last axis; `"rows"`, on axis 1; `"images"`; matrices `(n, d, d)` for the
@@ -100,8 +123,9 @@ class FeatureAveraging(_Wrapper):
 
     Raises:
         ValueError: If `inputs` or `outputs` is none of these, or does not fit the
-            group; when called, if it cannot act on arrays of that shape.
-        TypeError: If `network` is no model or `group` no group.
+            group; when called, if it cannot act on arrays of that shape; in `fit`, if
+            the network trains by steps of its own.
+        TypeError: If `network` is no model, `group` no group or `batched` no bool.
 
     Examples:
         >>> inputs = keras.Input((8, 8, 1))
@@ -115,6 +139,11 @@ class FeatureAveraging(_Wrapper):
         True
     """
 
+    least_action_advice = (
+        "Train the network that it averages, and average afterwards: "
+        "FeatureAveraging(model.network, ...)."
+    )
+
     def __init__(
         self,
         network: keras.Model,
@@ -124,25 +153,28 @@ class FeatureAveraging(_Wrapper):
         batched: bool = True,
         **kwargs: Any,
     ):
+        if not isinstance(batched, bool):
+            raise refusal("batched", "be True or False", batched, error=TypeError)
         super().__init__(network, group, inputs, outputs, **kwargs)
-        self.batched = bool(batched)
+        self.batched = batched
 
     def call(self, x: Any, training: bool | None = None) -> Any:
         """The average for a batch."""
         order = self.group.order
+        every = (moved(self._on_inputs, g, x) for g in range(order))
         if self.batched:
-            every = [_moved(self._on_inputs, g, x) for g in range(order)]
-            returned = _split(self.network(_joined(every), training=training), order)
+            stacked = self.network(joined(list(every)), training=training)
+            returned = split(stacked, order)
         else:
-            returned = [
-                self.network(_moved(self._on_inputs, g, x), training=training)
-                for g in range(order)
-            ]
-        back = [_map(self._undo(g), returned[g]) for g in range(order)]
-        return _map(lambda *each: sum(each[1:], each[0]) / order, *back)
+            returned = [self.network(each, training=training) for each in every]
+        back = [undone(self._on_outputs, g, each) for g, each in enumerate(returned)]
+        return _map(lambda first, *each: mean(first, list(each)), returned[0], *back)
 
-    def _undo(self, g: int) -> Callable[[Any], Any]:
-        return lambda each: self._on_outputs.invert(g, each)
+    def make_train_function(self, force: bool = False) -> Any:
+        """As in `keras.Model`; refuses a network that trains by steps of its own."""
+        # Here and not in a step: an error there costs a model on JAX its weights.
+        _check_steps(self, "Train it by itself: it is averaged as it is.")
+        return super().make_train_function(force)
 
     def export(self, *args: Any, **kwargs: Any) -> None:
         """As `keras.Model.export`, before it was called, too."""
@@ -159,6 +191,19 @@ class FeatureAveraging(_Wrapper):
         return {**super().get_config(), "batched": self.batched}
 
 
+class _Orbit(NamedTuple):
+    """The inputs of a training step on the orbit of a batch.
+
+    Attributes:
+        batch: The inputs as they came.
+        every: What each element makes of them, one behind the other along the batch;
+            the identity first.
+    """
+
+    batch: Any
+    every: Any
+
+
 @_register
 class DataAugmentation(_Wrapper):
     """Trains a network on transformed data: ``mean_g L(f(ρ_g x), ρ̂_g y)``.
@@ -167,16 +212,22 @@ class DataAugmentation(_Wrapper):
     Evaluation and prediction run the bare network, `network`, which is also what is
     exported.
 
-    In orbit mode each step runs the network on the whole orbit of the batch, n times a
-    plain step. Compiled metrics compare `f(x)` with the `y` of the batch, the term of
-    the identity. In random mode a step costs as much as a plain one, and metrics are
-    those of the transformed data. What layers add to the loss by `add_loss` is averaged
-    over the orbit, too; on JAX it is that of the untouched batch.
+    In orbit mode each step runs the network once, on the whole orbit of the batch, n
+    times its size: batch normalisation takes its statistics from all of it, and what
+    layers add by `add_loss` is that of this run. The loss is the mean of those of the
+    elements, each with the mask that the network gives its outputs. Compiled metrics
+    compare `f(x)` with the `y` of the batch, the part of the identity. In random mode a
+    step costs as much as a plain one, and metrics are those of the transformed data.
+
+    In a loop of your own, `compute_loss(x, y, training=True)` in orbit mode runs the
+    network on the orbit itself. Targets `(batch,)` of one coordinate are transformed as
+    `(batch, 1)`.
 
     Source: as `keras_lap.symmetry.FeatureAveraging`.
 
     Args:
-        network: As in `keras_lap.symmetry.FeatureAveraging`.
+        network: Any `keras.Model`, also in `.network`. One with a `train_step` or
+            `compute_loss` of its own, as a `LeastActionModel`, is refused.
         group: A `keras_lap.symmetry.FiniteGroup`.
         inputs: How it acts on the inputs; see `keras_lap.symmetry.FeatureAveraging`.
             Defaults to `"vectors"`.
@@ -188,7 +239,8 @@ class DataAugmentation(_Wrapper):
         **kwargs: `name` and other arguments of `keras.Model`.
 
     Raises:
-        ValueError: As `keras_lap.symmetry.FeatureAveraging`; for another `elements`.
+        ValueError: As `keras_lap.symmetry.FeatureAveraging`; for another `elements`;
+            for a network that trains by steps of its own.
         TypeError: If `network` is no model or `group` no group.
 
     Examples:
@@ -197,6 +249,10 @@ class DataAugmentation(_Wrapper):
         >>> model.compile("sgd", loss="sparse_categorical_crossentropy")
         >>> history = model.fit(x, labels, verbose=0)
     """
+
+    least_action_advice = (
+        "Put a GroupAugmentation layer first in the network that is trained."
+    )
 
     def __init__(
         self,
@@ -210,12 +266,15 @@ class DataAugmentation(_Wrapper):
     ):
         choice("elements", elements, ("orbit", "random"))
         super().__init__(network, group, inputs, outputs, **kwargs)
+        advice = "A GroupAugmentation layer in the network augments its own training."
+        _check_steps(self, advice)
         self.elements = elements
         self.seed = seed
         self._random = keras.random.SeedGenerator(seed)
 
     def call(self, x: Any, training: bool | None = None) -> Any:
         """What the bare network returns."""
+        x = x.every if isinstance(x, _Orbit) else x
         return self.network(x, training=training)
 
     def compute_loss(
@@ -228,42 +287,60 @@ class DataAugmentation(_Wrapper):
     ) -> Any:
         """The compiled loss; in training in orbit mode, its mean over the orbit.
 
-        Arguments as in `keras.Model.compute_loss`.
+        Arguments as in `keras.Model.compute_loss`; in orbit mode, the outputs for x are
+        computed anew unless `train_step` did so.
         """
-        loss = super().compute_loss(x, y, y_pred, sample_weight, training=training)
-        others = range(1, self.group.order)
-        if not training or self.elements == "random" or not others:
-            return loss
-        inputs = [_moved(self._on_inputs, g, x) for g in others]
-        outputs = self.network(_joined(inputs), training=True)
-        for g, moved, returned in zip(
-            others, inputs, _split(outputs, len(others)), strict=True
-        ):
-            target = _moved(self._on_outputs, g, y)
-            loss += super().compute_loss(
-                moved, target, returned, sample_weight, training=training
+        if not training or self.elements == "random":
+            return super().compute_loss(x, y, y_pred, sample_weight, training=training)
+        if not isinstance(x, _Orbit):
+            x = self._orbit(x)
+            y_pred = self.network(x.every, training=True)
+        total = 0.0
+        for g, returned in enumerate(split(y_pred, self.group.order)):
+            target = moved(self._on_outputs, g, y)
+            total += super().compute_loss(
+                x.batch, target, returned, sample_weight, training=training
             )
-        return loss / self.group.order
+        return total / self.group.order
+
+    def compute_metrics(
+        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
+    ) -> Any:
+        """As `keras.Model.compute_metrics`, of the identity's part of an orbit."""
+        if isinstance(x, _Orbit):
+            x, y_pred = x.batch, split(y_pred, self.group.order)[0]
+        return super().compute_metrics(x, y, y_pred, sample_weight)
 
     def train_step(self, *args: Any) -> Any:
-        """As `keras.Model.train_step`; in random mode, of the transformed batch."""
+        """As `keras.Model.train_step`, of the orbit of the batch, or of random images.
+
+        Arguments as there: on JAX the state of all variables, then the data.
+        """
+        *state, data = args
         if self.elements == "orbit":
-            return super().train_step(*args)
-        if keras.backend.backend() != "jax":
-            return super().train_step(self._drawn(*args))
-        (trainable, others, *state), data = args
-        variables = self.non_trainable_variables  # the state of the seed among them
-        mapping = list(zip(variables, others, strict=True))
-        with keras.StatelessScope(state_mapping=mapping) as scope:
+            x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+            x = self._orbit(x)
+            data = keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
+        elif keras.backend.backend() != "jax":
             data = self._drawn(data)
-            others = [scope.get_current_value(variable) for variable in variables]
-        return super().train_step((trainable, others, *state), data)
+        else:
+            (trainable, others, *rest), variables = *state, self.non_trainable_variables
+            mapping = list(zip(variables, others, strict=True))  # the seed's among them
+            with keras.StatelessScope(state_mapping=mapping) as scope:
+                data = self._drawn(data)
+                others = [scope.get_current_value(variable) for variable in variables]
+            state = [(trainable, others, *rest)]
+        return super().train_step(*state, data)
+
+    def _orbit(self, x: Any) -> _Orbit:
+        every = [moved(self._on_inputs, g, x) for g in range(self.group.order)]
+        return _Orbit(x, joined(every))
 
     def _drawn(self, data: Any) -> Any:
         """The batch, each sample transformed by an element of its own."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         index = draw(keras.tree.flatten(x)[0], self.group, self._random)
-        x, y = _moved(self._on_inputs, index, x), _moved(self._on_outputs, index, y)
+        x, y = moved(self._on_inputs, index, x), moved(self._on_outputs, index, y)
         return keras.utils.pack_x_y_sample_weight(x, y, sample_weight)
 
     def export(self, *args: Any, **kwargs: Any) -> None:
@@ -290,39 +367,23 @@ def draw(x: Any, group: FiniteGroup, seed: Any) -> Any:
     return keras.random.randint((ops.shape(x)[0],), 0, group.order, seed=seed)
 
 
-def _check(network: Any, wrapper: str) -> None:
-    if not isinstance(network, keras.Model):
-        raise refusal("network", "be a keras.Model", network, error=TypeError)
+def _check_steps(wrapper: _Wrapper, advice: str) -> None:
+    """Refuses to train a network whose own way of training would not be used."""
+    network = wrapper.network
     own = [
         name
         for name in ("train_step", "compute_loss")
-        if getattr(type(network), name) is not getattr(keras.Model, name)
+        if getattr(getattr(network, name), "__func__", None)
+        is not getattr(keras.Model, name)
     ]
     if own:
         raise ValueError(
-            f"{wrapper} trains a network by its own steps, and would not use the "
-            f"{' and '.join(own)} of this one. Received: network={network!r}. Pass "
-            "model.network of a trained LeastActionModel or DataAugmentation; a "
-            "GroupAugmentation layer in its network augments its training."
+            f"{type(wrapper).__name__} trains by Keras's own steps, and would not use "
+            f"the {' and '.join(own)} of the network. Received: network={network!r}. "
+            f"{advice} To train its layers by the compiled loss, pass model.network of "
+            "a LeastActionModel or DataAugmentation; of another class, keras.Model(x, "
+            "network(x)) with x = keras.Input(...)."
         )
-
-
-def _moved(action: Action, index: Any, x: Any) -> Any:
-    """The action on every array of a structure; None stays None."""
-    return _map(lambda t: t if t is None else action.apply(index, t), x)
-
-
-def _joined(every: list[Any]) -> Any:
-    """Structures of arrays, one behind the other along the batch."""
-    return _map(lambda *each: ops.concatenate(each, axis=0), *every)
-
-
-def _split(joined: Any, count: int) -> list[Any]:
-    """What `_joined` put together."""
-    flat = [ops.split(t, count, axis=0) for t in keras.tree.flatten(joined)]
-    return [
-        keras.tree.pack_sequence_as(joined, parts) for parts in zip(*flat, strict=True)
-    ]
 
 
 def config_of(value: Any) -> Any:

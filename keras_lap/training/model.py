@@ -23,7 +23,7 @@ from keras_lap.training import replicas, saving
 from keras_lap.training.ascent import Share
 from keras_lap.training.measures import TASK_LOSS, Measures
 from keras_lap.training.multiplier import MultiplierAscent
-from keras_lap.training.own_methods import check_network
+from keras_lap.training.own_methods import check_blocks, check_network
 from keras_lap.training.step import Steps
 from keras_lap.training.terms import terms_of
 from keras_lap.training.trainer import Trainer
@@ -122,6 +122,7 @@ class LeastActionModel(Trainer):
         energy = None if energy is None else energies.get(energy)
         ascent = MultiplierAscent(initial_multiplier, max_multiplier)
         report = find_residual_blocks(network, blocks, include_projections)
+        check_blocks(report, LeastActionModel)
         path = Path(None, network, report=report, horizon=horizon)
         steps = list(path.time_steps)
         terms = terms_of(energy, ascent, running_costs, copy.copy(path))

@@ -11,6 +11,8 @@ from typing import Any
 
 import keras
 
+from keras_lap.blocks import BlockReport
+
 _STEPS = (
     "train_step",
     "test_step",
@@ -41,7 +43,8 @@ def check_network(network: Any, wrapper: type[keras.Model]) -> None:
         wrapper: The class that wraps, a subclass of `FedLikeNetwork`.
 
     Raises:
-        ValueError: If the network is wrapped already, or has such methods.
+        ValueError: If the network is wrapped already, has such methods, or a
+            `least_action_advice`, what to do instead.
     """
     if not isinstance(network, keras.Model):
         return
@@ -51,6 +54,8 @@ def check_network(network: Any, wrapper: type[keras.Model]) -> None:
             f"network={network!r}. Train it as it is, or wrap what it wraps: "
             f"{wrapper.__name__}(model.network)."
         )
+    if advice := getattr(network, "least_action_advice", ""):
+        raise _around(network, wrapper, advice)
     feeds = () if hasattr(network, "preprocess_samples") else _FEEDS
     own = [f"{name}()" for name in _STEPS + feeds if _is_own(network, name)]
     if own:
@@ -64,6 +69,29 @@ def check_network(network: Any, wrapper: type[keras.Model]) -> None:
             f"them to a subclass of {wrapper.__name__}. To do without them, wrap the "
             "layers alone: keras.Model(network.input, network.output)."
         )
+
+
+def check_blocks(report: BlockReport, wrapper: type[keras.Model]) -> None:
+    """Refuses blocks that run for every element of a group, as of an average.
+
+    Args:
+        report: The blocks that were found.
+        wrapper: The class that is to train them.
+
+    Raises:
+        ValueError: If a model that has a `least_action_advice` is around one.
+    """
+    for found in report.found:
+        for call in found.path:
+            if advice := getattr(call.operation, "least_action_advice", ""):
+                raise _around(call.operation, wrapper, advice)
+
+
+def _around(model: Any, wrapper: type[keras.Model], advice: str) -> ValueError:
+    return ValueError(
+        f"A {wrapper.__name__} does not train the blocks in a {type(model).__name__}. "
+        f"Received: {model!r}. {advice}"
+    )
 
 
 class FedLikeNetwork(keras.Model):

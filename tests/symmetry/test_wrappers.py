@@ -292,14 +292,18 @@ def test_mixed_precision():
         (lambda: FeatureAveraging("net", mirror()), TypeError, "keras.Model"),
         (lambda: FeatureAveraging(dense(), "C4"), TypeError, "FiniteGroup"),
         (lambda: FeatureAveraging(dense(), mirror(), "turn"), ValueError, "'rows'"),
-        (lambda: DataAugmentation(dense(), cyclic(3), outputs=3), ValueError, "square"),
+        (
+            lambda: DataAugmentation(dense(), cyclic(3), outputs=3),
+            ValueError,
+            "outputs must",
+        ),
         (
             lambda: DataAugmentation(dense(), cyclic(3), elements="all"),
             ValueError,
             "'random'",
         ),
         (
-            lambda: FeatureAveraging(
+            lambda: DataAugmentation(
                 keras_lap.LeastActionModel(
                     keras_lap.networks.resnet9((8, 8, 1), 2, filters=4)
                 ),
