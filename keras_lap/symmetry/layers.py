@@ -21,7 +21,8 @@ class GroupAugmentation(keras.layers.Layer):
     Elements are uniform and independent. Targets stay as they are: it is for tasks
     whose outputs must not change. Put first in a network it augments the training of a
     `keras_lap.LeastActionModel`, which knows nothing of it. In inference, and in a call
-    without `training=True`, it does nothing.
+    without `training=True`, it does nothing. A mask that earlier layers keep with its
+    inputs does not get past it: put it before those that make one.
 
     Args:
         group: A `keras_lap.symmetry.FiniteGroup`.
