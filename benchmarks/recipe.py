@@ -3,8 +3,9 @@
 One pre-activation network with batch normalisation, in one process and on one thread.
 Its ways take turns, and each step is timed by the processor time of the process, so
 that what runs beside it counts little. By hand it is that of torch_loop.py, in both of
-PyTorch's layouts. The shares are those of the operations in PyTorch's profiler, and of
-what is left for Python.
+PyTorch's layouts. "Compiled" is `compile(jit_compile=True)`, by which Keras hands the
+step to `torch.compile`. The shares are those of the operations in PyTorch's profiler,
+and of what is left for Python, in a compiled step with the code that was made of it.
 
     python benchmarks/recipe.py [--quick]
 """
@@ -54,8 +55,10 @@ def network(layout: str, size: int, filters: int, blocks: int) -> keras.Model:
     return keras.Model(inputs, layers.Dense(CLASSES)(x))
 
 
-def ways(shape: dict[str, int], batch: int) -> dict[str, Callable[[], object]]:
-    """Each way to run a step, by its name."""
+def ways(
+    shape: dict[str, int], batch: int, jit: bool
+) -> dict[str, Callable[[], object]]:
+    """Each way to run a step, by its name; of compiled ones, too."""
     import torch
     from torch_loop import LeastActionLoop, ResNet9
 
@@ -72,6 +75,15 @@ def ways(shape: dict[str, int], batch: int) -> dict[str, Callable[[], object]]:
         for name, each in {"Keras": plain, "least action": model}.items():
             each.train_on_batch(x, labels)
             found[f"{name}, {layout}"] = functools.partial(each.train_step, (x, labels))
+        if not jit:
+            continue
+        network_of = functools.partial(network, layout, **shape)
+        plain = compiled(network_of(), jit_compile=True)
+        least = keras_lap.LeastActionModel(network_of(), 2.0, 5.0)
+        least = compiled(least, jit_compile=True)
+        for name, each in {"Keras": plain, "least action": least}.items():
+            run = functools.partial(each.train_on_batch, x, labels)
+            found[f"{name} compiled, {layout}"] = run
     kinds = {"channels_last": torch.channels_last, "channels_first": None}
     for layout, kind in kinds.items():
         bare, x = ResNet9(**shape, classes=CLASSES), first
@@ -114,20 +126,22 @@ def _group(name: str) -> str:
 def cases(quick: bool) -> list[harness.Case]:
     """One network; a smaller one to see that it works."""
     shape = {"size": 32, "filters": 8, "blocks": 12}
-    case: harness.Case = {"shape": shape, "batch": 64, "rounds": 9}
+    case: harness.Case = {"shape": shape, "batch": 64, "rounds": 9, "jit": True}
     if quick:
         shape = {"size": 8, "filters": 2, "blocks": 1}
-        case = {"shape": shape, "batch": 4, "rounds": 1}
+        case = {"shape": shape, "batch": 4, "rounds": 1, "jit": False}
     return [{"backend": "torch", **case}]
 
 
-def measure(shape: dict[str, int], batch: int, rounds: int) -> list[harness.Row]:
+def measure(
+    shape: dict[str, int], batch: int, rounds: int, jit: bool
+) -> list[harness.Row]:
     """Times and profiles all ways."""
     import torch
 
     torch.set_num_threads(1)
     keras.utils.set_random_seed(0)
-    steps = ways(shape, batch)
+    steps = ways(shape, batch, jit)
     seconds = timing.alternate(steps, rounds, clock=time.process_time)
     rows = []
     for name, step in steps.items():
@@ -141,7 +155,7 @@ def measure(shape: dict[str, int], batch: int, rounds: int) -> list[harness.Row]
     return rows
 
 
-BENCHMARK = harness.Benchmark("recipe", cases, measure, ("way", "layout"))
+BENCHMARK = harness.Benchmark("recipe", cases, measure, ("way", "layout"), limit=1800.0)
 
 if __name__ == "__main__":
     harness.main(BENCHMARK)
