@@ -205,7 +205,13 @@ LEAST_ACTION = (
         change(("4000 images", FIVE), ("5000 images", FIVE)),
     ),
     Claim(
-        "The same once the learning rate follows a schedule, as theirs does",
+        "The same once the rate follows a schedule, as theirs does: 1000 images",
+        "protocol",
+        "good_starts-small.md",
+        change(("1000 images", FIVE)),
+    ),
+    Claim(
+        "… and 4000 images",
         "protocol",
         "good_starts-small.md",
         change(("4000 images", FIVE)),
