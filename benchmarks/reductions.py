@@ -76,7 +76,10 @@ def cases(quick: bool) -> list[harness.Case]:
 
 def measure(subject: str) -> list[harness.Row]:
     """Counts a step of plain Keras, of today's energy, and of every other way."""
-    found = {"plain": _counts(subject, None), "today": _counts(subject, _today())}
+    found = {
+        "plain": _counts(subject, None),
+        "today": _counts(subject, DisplacementEnergy()),
+    }
     found |= {name: _counts(subject, _by(way)) for name, way in WAYS.items()}
     plain = found["plain"]
     rows = []
@@ -87,10 +90,6 @@ def measure(subject: str) -> list[harness.Row]:
             row[key] = round(counts[key] / plain[key], 4)
         rows.append(row)
     return rows
-
-
-def _today() -> DisplacementEnergy:
-    return DisplacementEnergy()
 
 
 def _by(way: Costs) -> DisplacementEnergy:

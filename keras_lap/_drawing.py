@@ -132,6 +132,11 @@ def html_table(rows: Sequence[Sequence[str]]) -> str:
     return f"<table>{''.join(lines)}</table>"
 
 
+def html_paragraphs(lines: Iterable[str]) -> list[str]:
+    """Lines of text as paragraphs of HTML."""
+    return [f"<p>{html.escape(line)}</p>" for line in lines]
+
+
 def html_figure(figure: Any, caption: str) -> str:
     """A matplotlib figure inside a page, with what it shows below.
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from typing import Any
 
-from keras_lap._drawing import html_figure, html_page, html_table
+from keras_lap._drawing import html_figure, html_page, html_paragraphs, html_table
 
 # What the tables of a report answer, in their order.
 _QUESTIONS = (
@@ -24,7 +23,7 @@ def page(title: str, sentences: Sequence[str], report: Any) -> str:
         sentences: What stands first, after what follows from them.
         report: A `DepthReport`.
     """
-    said = [f"<p>{html.escape(line)}</p>" for line in sentences]
+    said = html_paragraphs(sentences)
     drawn = html_figure(report.plot(), "Loss by layer, and what the blocks do.")
     sections = {"How many blocks does it need?": [*said, drawn]}
     for question, rows in zip(_QUESTIONS, report.tables(), strict=False):

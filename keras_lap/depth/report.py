@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -14,7 +13,14 @@ import keras
 import numpy as np
 
 from keras_lap._checks import finite_number, finite_only
-from keras_lap._drawing import counted, html_table, save_page, short, text_table
+from keras_lap._drawing import (
+    counted,
+    html_paragraphs,
+    html_table,
+    save_page,
+    short,
+    text_table,
+)
 from keras_lap.depth.advice import Advice
 from keras_lap.depth.confidence import check_thresholds, early_exits
 from keras_lap.depth.cutting import prune
@@ -250,7 +256,7 @@ class DepthReport:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        said = "".join(f"<p>{html.escape(line)}</p>" for line in self.sentences())
+        said = "".join(html_paragraphs(self.sentences()))
         return said + "".join(html_table(rows) for rows in self.tables())
 
     def sentences(self) -> list[str]:

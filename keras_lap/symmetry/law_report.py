@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from keras_lap._drawing import (
     counted,
     html_figure,
     html_page,
+    html_paragraphs,
     html_table,
     label,
     save_page,
@@ -69,6 +69,12 @@ class LawReport:
 
         None if all were, or none could be.
         """
+        place = self._largest
+        return None if place is None else self.groups[place]
+
+    @property
+    def _largest(self) -> int | None:
+        """Which candidate that is: one group may be several, by other actions."""
         if self.least > self.level:
             return None
         kept = [
@@ -78,15 +84,15 @@ class LawReport:
             )
             if p > self.level
         ]
-        return self.groups[-max(kept)[2]] if kept else None
+        return -max(kept)[2] if kept else None
 
     @property
     def summary(self) -> str:
         """One line: how many candidates were rejected, and the largest that was not."""
         samples, count = counted(self.samples, "sample"), len(self.names)
         found = f"{np.count_nonzero(self.rejected)} of {counted(count, 'group')}"
-        kept = self.largest
-        name = "none" if kept is None else self.names[_place(self.groups, kept)]
+        kept = self._largest
+        name = "none" if kept is None else self.names[kept]
         return f"Law of {samples}: {found} rejected; the largest not rejected: {name}"
 
     def save_html(self, path: str | Path) -> None:
@@ -104,7 +110,7 @@ class LawReport:
         drawn = html_figure(plot_law(self), "p-value of each group, and the level.")
         sections = {
             "Which groups do the data obey?": [drawn, html_table(self._rows())],
-            "What do the numbers mean?": _paragraphs(self._notes()),
+            "What do the numbers mean?": html_paragraphs(self._notes()),
         }
         title = "Which symmetry the data obey"
         save_page(path, html_page(title, f"{self.summary}.", sections))
@@ -118,7 +124,7 @@ class LawReport:
         return "\n".join([self.summary, "", *table, "", *self._notes()])
 
     def _repr_html_(self) -> str:
-        first, *notes = _paragraphs([self.summary, *self._notes()])
+        first, *notes = html_paragraphs([self.summary, *self._notes()])
         return "".join([first, html_table(self._rows()), *notes])
 
     def _rows(self) -> list[tuple[str, ...]]:
@@ -175,11 +181,3 @@ def plot_law(report: LawReport, ax: Any = None) -> Any:
 def texts(values: Any, form: str) -> list[str]:
     """Numbers as the cells of a table, none of None."""
     return [] if values is None else [form.format(value) for value in values]
-
-
-def _place(groups: tuple[FiniteGroup, ...], group: FiniteGroup) -> int:
-    return next(number for number, each in enumerate(groups) if each is group)
-
-
-def _paragraphs(lines: list[str]) -> list[str]:
-    return [f"<p>{html.escape(line)}</p>" for line in lines]

@@ -12,6 +12,7 @@ from keras import ops
 from keras_lap._checks import refusal, whole_number
 from keras_lap._losses import SampleLoss
 from keras_lap.symmetry.actions import Action, Images, Linear, Trivial
+from keras_lap.symmetry.batches import moved, undone
 
 _map = keras.tree.map_structure
 
@@ -92,12 +93,6 @@ def run(
     whole_number("batch_size", batch_size, 1)
     x, y = _arrays(x, y)
     count = _count(x, y)
-    if (
-        y is not None
-        and y.ndim == 1
-        and not all(isinstance(each.outputs, Trivial) for each in elements)
-    ):
-        y = y[:, None]  # one coordinate, as `fit` takes it beside outputs (batch, 1)
     purpose = "A group is judged by one loss."
     price = None if y is None else SampleLoss(model, loss, purpose)
     measured = _Sums(len(elements))
@@ -106,15 +101,16 @@ def run(
     bar = keras.utils.Progbar(len(starts), verbose=verbose, unit_name="batch")
     for number, start in enumerate(starts):
         part = slice(start, start + batch_size)
+        batch = _map(lambda each, part=part: each[part], x)
         first = None
         for column, element in enumerate(elements):
-            moved = _moved(element.inputs, element.index, x, part)
-            returned = _predict(model, moved)
-            back = element.outputs.invert(element.index, returned)
+            index = element.index
+            returned = _predict(model, moved(element.inputs, index, batch))
+            back = undone(element.outputs, index, returned)
             first = back if first is None else first
             measured.add(column, back, first)
             if price is not None and losses is not None:
-                target = element.outputs.apply(element.index, y[part])
+                target = moved(element.outputs, index, y[part])
                 losses[part, column] = _losses_of(price, target, returned)
         bar.update(number + 1)
     return measured.result(count, losses)
@@ -153,10 +149,6 @@ class _Sums:
             agreement=None if self.same is None else self.same / count,
             losses=losses,
         )
-
-
-def _moved(action: Action, index: int, x: Any, part: slice) -> Any:
-    return _map(lambda each: action.apply(index, each[part]), x)
 
 
 def _predict(model: Any, x: Any) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from keras_lap._drawing import (
     counted,
     html_figure,
     html_page,
+    html_paragraphs,
     html_table,
     save_page,
     single,
@@ -83,8 +83,7 @@ class EquivarianceReport:
         sections = {"How far do the outputs move?": [drawn]}
         sections["What does each element change?"] = [html_table(self._rows())]
         if self.p_value is not None:
-            said = f"<p>{html.escape(self._law())}</p>"
-            sections["Do the data obey the group?"] = [said]
+            sections["Do the data obey the group?"] = html_paragraphs([self._law()])
         title = f"{self.model_name} under {self.group.name}"
         save_page(path, html_page(title, first, sections))
 
@@ -125,8 +124,9 @@ class EquivarianceReport:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        said = "" if self.p_value is None else f"<p>{html.escape(self._law())}</p>"
-        return f"<p>{html.escape(self.summary)}</p>{html_table(self._rows())}{said}"
+        law = [] if self.p_value is None else [self._law()]
+        first, *said = html_paragraphs([self.summary, *law])
+        return "".join([first, html_table(self._rows()), *said])
 
 
 def equivariance_report(

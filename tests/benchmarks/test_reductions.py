@@ -27,7 +27,7 @@ def test_each_way_gives_what_it_says(script):
     moved = [rng.normal(size=(4, width)).astype("float32") for width in (3, 5, 3)]
     parts = [np.mean(each.astype("float64") ** 2) for each in moved]
     tensors = [keras.ops.convert_to_tensor(each) for each in moved]
-    energy = script._today()
+    energy = script.DisplacementEnergy()
     for name in ("one by one", "one reduction of a stack"):
         np.testing.assert_allclose(
             script.WAYS[name](energy, tensors), parts, rtol=1e-6, err_msg=name

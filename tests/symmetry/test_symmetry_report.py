@@ -310,6 +310,11 @@ def test_candidates_with_actions_of_their_own():
     # The loss is 0 on the data and on nothing else: the least p-value.
     assert law.p_values == pytest.approx(1 / 2000)
     assert law.rejected.all()
+    two = {"as it is": Linear(group, [np.eye(3), np.diag([1.0, 1, -1])]), "flip": flip}
+    both = law_test(x=both, y=both.sum(1, keepdims=True), groups=two, **model)
+    assert list(both.rejected) == [True, False]
+    assert both.largest is both.groups[1]
+    assert both.summary.endswith("not rejected: flip")
     assert law.largest is None
 
 
