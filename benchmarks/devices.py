@@ -11,6 +11,7 @@ Keras 3.16 in an environment of its own, whose Python is named by
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import re
@@ -114,6 +115,8 @@ def _count_torch(least_action: bool) -> tuple[dict[str, float], int]:
                     numbers += int(torch.Size(shape).numel()) if shape else 1
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
+    del built, model, callbacks
+    gc.collect()  # models stand in cycles that hold the group, and it PyTorch's threads
     per_step = {name: round(count / STEPS, 2) for name, count in calls.items()}
     return per_step, round(numbers / STEPS)
 

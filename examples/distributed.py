@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -96,10 +97,17 @@ def all_devices(batch_size: int) -> Iterator[None]:
         say(f"  {device}: {batch_size // len(devices)} samples")
     with scope:
         yield
-    if PROCESSES > 1:  # else PyTorch's threads may still run at exit
-        import torch
 
-        torch.distributed.destroy_process_group()
+
+def leave_processes() -> None:
+    """Else PyTorch's threads may still run at exit, which now and then aborts.
+
+    Models stand in cycles that hold the group: it ends its threads once they are gone.
+    """
+    import torch
+
+    torch.distributed.destroy_process_group()
+    gc.collect()
 
 
 def tensorflow_devices() -> list[str]:
@@ -121,10 +129,8 @@ def split_processor(parts: int) -> None:
     )
 
 
-def main() -> None:
+def train() -> None:
     """Trains and reports."""
-    if OPTIONS.virtual_devices and keras.backend.backend() == "tensorflow":
-        split_processor(OPTIONS.virtual_devices)
     keras.utils.set_random_seed(0)
     data = keras_lap.datasets.load("digits", OPTIONS.train_size)
     batch = OPTIONS.batch_size
@@ -170,6 +176,15 @@ def main() -> None:
             f"Test accuracy {100 * result['accuracy']:.1f} %, "
             f"λ {float(model.multiplier.numpy()):.3f}"
         )
+
+
+def main() -> None:
+    """Trains on what devices there are, and leaves them."""
+    if OPTIONS.virtual_devices and keras.backend.backend() == "tensorflow":
+        split_processor(OPTIONS.virtual_devices)
+    train()
+    if PROCESSES > 1:
+        leave_processes()
 
 
 if __name__ == "__main__":
