@@ -102,17 +102,3 @@ def test_counts_of_dense_blocks_follow_it(quick):
         assert row["added_calls"] == several
         # What test_step_operations finds of three blocks, for a thousand.
         assert row["added_numbers"] == several * (2 + (2 + 2) + (1 + 1000))
-
-
-def test_the_recipe_profiles_every_way(quick):
-    rows = quick("recipe")
-    ways = itertools.product(
-        ("Keras", "least action", "plain by hand", "least action by hand"),
-        ("channels_last", "channels_first"),
-    )
-    assert {(row["way"], row["layout"]) for row in rows} == {*ways}
-    for row in rows:
-        shares = list(row.values())[list(row).index("operations") + 1 :]
-        # Each is rounded to a tenth of a percent.
-        assert math.isclose(sum(shares), 100, abs_tol=0.05 * len(shares))
-        assert row["operations"] > 0
