@@ -27,14 +27,6 @@ import timing
 from keras import layers
 from subjects import CLASSES
 
-# One thread each; JAX has no other way to ask for it.
-ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "TF_NUM_INTRAOP_THREADS": "1",
-    "TF_NUM_INTEROP_THREADS": "1",
-    "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false",
-}
-
 
 def network(layout: str, size: int, filters: int, blocks: int) -> keras.Model:
     """The network of `torch_loop.ResNet9`, in a layout that Keras names."""
@@ -61,7 +53,7 @@ def cases(quick: bool) -> list[harness.Case]:
         shape = {"size": 8, "filters": 2, "blocks": 1}
         case = {"shape": shape, "batch": 4, "rounds": 1, "jit": False}
     return [
-        {"backend": backend, **case, "environment": ENVIRONMENT}
+        {"backend": backend, **case, "environment": harness.ONE_THREAD}
         for backend in ("torch", "jax", "tensorflow")
     ]
 

@@ -110,7 +110,9 @@ def _by_hand_on_jax(
         loop = Loop(Network(**shape, classes=CLASSES, layout=layout))
         step = loop.step_of(ours)
         run = functools.partial(loop.run, step, batches)
-        found[name] = _Counted(run, lambda s=step, p=loop: s.lower(p.state, *batches[0]))
+        found[name] = _Counted(
+            run, lambda s=step, p=loop: s.lower(p.state, *batches[0])
+        )
     return found
 
 

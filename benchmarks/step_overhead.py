@@ -5,7 +5,8 @@ energies. All are fitted in turn on the same batches, the latter without a callb
 with `MultiplierUpdate(every=1)` and with `every=50`. A ratio is that of one round.
 `overhead` takes the rounds of these three together, which run the same step, and `every
 = 1 over 50` those of the three energies. `plain again` is the plain network over
-itself: what the machine's noise alone makes of 1.
+itself: what noise alone makes of 1. Times are those that the processor spends on the
+process, on one thread, so that what runs beside it counts little.
 
     python benchmarks/step_overhead.py [--quick] [--backend torch]
 """
@@ -13,6 +14,7 @@ itself: what the machine's noise alone makes of 1.
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -46,6 +48,7 @@ def cases(quick: bool) -> list[harness.Case]:
             "subject": subject,
             "rounds": 2 if quick else 6,
             "budget": 0.0 if quick else SECONDS,
+            "environment": harness.ONE_THREAD,
         }
         for backend, subject in itertools.product(backends, subjects)
     ]
@@ -53,7 +56,7 @@ def cases(quick: bool) -> list[harness.Case]:
 
 def measure(subject: str, rounds: int, budget: float) -> list[harness.Row]:
     """Fits one network in all ways in turn."""
-    seconds = timing.alternate(_fits(subject), rounds, budget)
+    seconds = timing.alternate(_fits(subject), rounds, budget, clock=time.process_time)
     plain = seconds["plain"]
     goal = GOALS.get(subject, 1.10)
     often, seldom = (
