@@ -65,7 +65,11 @@ def measure(
     backend = keras.backend.backend()
     kind = recipe_torch if backend == "torch" else recipe_graphs
     keras.utils.set_random_seed(0)
-    runs = kind.ways(functools.partial(network, **shape), shape, batch, jit)
+
+    def built(layout: str) -> keras.Model:
+        return network(layout, **shape)
+
+    runs = kind.ways(built, shape, batch, jit)
     seconds = timing.alternate(runs, rounds, clock=time.process_time)
     rows = []
     for name, run in runs.items():

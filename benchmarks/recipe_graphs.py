@@ -49,23 +49,23 @@ def reference(way: str) -> str:
     return f"{kind} by hand" + " compiled" * way.endswith(" compiled")
 
 
-def profile(run: Callable[[], object]) -> harness.Row:
-    """What XLA says of a step of JAX; nothing where none compiled it."""
-    count = getattr(run, "count", None)
-    return {} if count is None else count()
+class Counted:
+    """A way whose compiled step can be counted, too.
 
-
-class _Counted:
-    """A way that can be counted, too."""
+    Args:
+        run: What is timed.
+        program: Lowers its step.
+    """
 
     def __init__(self, run: Callable[[], object], program: Callable[[], Any]):
         self.run, self.program = run, program
 
     def __call__(self) -> object:
+        """Runs it."""
         return self.run()
 
     def count(self) -> harness.Row:
-        """Of its compiled program: instructions that run one after the other, too."""
+        """XLA's account, and the instructions that run one after the other."""
         program = self.program().compile()
         counts = counting.of_compiled(program)
         entry = program.as_text().partition("\nENTRY ")[2].partition("\n}")[0]
@@ -75,6 +75,11 @@ class _Counted:
             "mib": round(counts["bytes"] / 2**20, 1),
             "mib_of_memory": round(counts["memory"] / 2**20, 2),
         }
+
+
+def profile(run: Callable[[], object]) -> harness.Row:
+    """What XLA says of a step on JAX; nothing on TensorFlow."""
+    return run.count() if isinstance(run, Counted) else {}
 
 
 def _by_keras(
@@ -88,7 +93,7 @@ def _by_keras(
         found[name] = timing.fit(each, data)
         if keras.backend.backend() == "jax":
             program = functools.partial(counting.lowered_step, each, data)
-            found[name] = _Counted(found[name], program)
+            found[name] = Counted(found[name], program)
     return found
 
 
@@ -109,11 +114,13 @@ def _by_hand_on_jax(
     for name, ours in {"plain": False, "least action": True}.items():
         loop = Loop(Network(**shape, classes=CLASSES, layout=layout))
         step = loop.step_of(ours)
-        run = functools.partial(loop.run, step, batches)
-        found[name] = _Counted(
-            run, lambda s=step, p=loop: s.lower(p.state, *batches[0])
-        )
+        program = functools.partial(_lowered, step, loop, batches[0])
+        found[name] = Counted(functools.partial(loop.run, step, batches), program)
     return found
+
+
+def _lowered(step: Any, loop: Any, batch: tuple[Any, Any]) -> Any:
+    return step.lower(loop.state, *batch)
 
 
 def _by_hand_on_tensorflow(

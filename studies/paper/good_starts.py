@@ -4,8 +4,8 @@ CIFAR-10 averaged to 16x16 pixels, twelve blocks with batch normalisation, PyTor
 default initialisation of kernels, one-cycle rate, coupled decay, bounded gradient. The
 head sees the last state averaged to 4x4 places: of four heads plain training does best
 with it (one seed, which is none of the study's). With 1000 images, where least action
-gains, rivals have as many trials as it has; the strength of each is chosen by validation
-accuracy, never by the test data. Then each ingredient is taken away in turn.
+gains, rivals have as many trials as it has; the strength of each is chosen by
+validation accuracy, never by the test data. Then each ingredient is taken away in turn.
 
     python -m studies.paper.good_starts --preset small
     python -m studies.paper.good_starts --report
