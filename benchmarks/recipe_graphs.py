@@ -14,6 +14,7 @@ from subjects import CLASSES, Subject, compiled
 
 import keras_lap
 
+Batches = list[tuple[Any, Any]]
 STEPS = 16  # of each way: one `fit`, or as many steps of the loop
 
 
@@ -37,8 +38,7 @@ def ways(
             word = " compiled" if xla and not on_jax else ""
             for name, run in _by_keras(network, layout, data, xla).items():
                 found[f"{name}{word}, {layout}"] = run
-            by_hand = _by_hand_on_jax if on_jax else _by_hand_on_tensorflow
-            for name, run in by_hand(shape, layout, data, xla).items():
+            for name, run in _by_hand(shape, layout, data, xla).items():
                 found[f"{name} by hand{word}, {layout}"] = run
     return found
 
@@ -97,41 +97,43 @@ def _by_keras(
     return found
 
 
-def _batches(data: dict[str, Any]) -> list[tuple[Any, Any]]:
+def _batches(data: dict[str, Any]) -> Batches:
     size = data["batch_size"]
     starts = range(0, len(data["x"]), size)
     parts = (slice(start, start + size) for start in starts)
     return [(data["x"][part], data["y"][part]) for part in parts]
 
 
-def _by_hand_on_jax(
-    shape: dict[str, int], layout: str, data: dict[str, Any], _xla: bool
+def _by_hand(
+    shape: dict[str, int], layout: str, data: dict[str, Any], xla: bool
 ) -> dict[str, Callable[[], object]]:
+    begin = _jax_loop if keras.backend.backend() == "jax" else _tensorflow_loop
+    batches = _batches(data)
+    kinds = {"plain": False, "least action": True}
+    return {
+        name: begin(shape, layout, batches, ours, xla) for name, ours in kinds.items()
+    }
+
+
+def _jax_loop(
+    shape: dict[str, int], layout: str, batches: Batches, ours: bool, _xla: bool
+) -> Callable[[], object]:
     from jax_loop import Loop, Network
 
-    batches = _batches(data)
-    found: dict[str, Callable[[], object]] = {}
-    for name, ours in {"plain": False, "least action": True}.items():
-        loop = Loop(Network(**shape, classes=CLASSES, layout=layout))
-        step = loop.step_of(ours)
-        program = functools.partial(_lowered, step, loop, batches[0])
-        found[name] = Counted(functools.partial(loop.run, step, batches), program)
-    return found
+    loop = Loop(Network(**shape, classes=CLASSES, layout=layout))
+    step = loop.step_of(ours)
+
+    def lowered() -> Any:
+        return step.lower(loop.state, *batches[0])
+
+    return Counted(functools.partial(loop.run, step, batches), lowered)
 
 
-def _lowered(step: Any, loop: Any, batch: tuple[Any, Any]) -> Any:
-    return step.lower(loop.state, *batch)
-
-
-def _by_hand_on_tensorflow(
-    shape: dict[str, int], _layout: str, data: dict[str, Any], xla: bool
-) -> dict[str, Callable[[], object]]:
+def _tensorflow_loop(
+    shape: dict[str, int], _layout: str, batches: Batches, ours: bool, xla: bool
+) -> Callable[[], object]:
     from tensorflow_loop import Loop, Network
 
-    batches = _batches(data)
-    found: dict[str, Callable[[], object]] = {}
-    for name, ours in {"plain": False, "least action": True}.items():
-        loop = Loop(Network(**shape, classes=CLASSES))
-        loop.begin(batches[0][0])
-        found[name] = functools.partial(loop.run, loop.step_of(ours, xla), batches)
-    return found
+    loop = Loop(Network(**shape, classes=CLASSES))
+    loop.begin(batches[0][0])
+    return functools.partial(loop.run, loop.step_of(ours, xla), batches)
