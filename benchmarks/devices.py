@@ -17,6 +17,7 @@ import os
 import re
 import tempfile
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,59 +27,64 @@ from subjects import Subject, compiled, dense
 
 import keras_lap
 
+Calls = dict[str, float]  # how many, by the name of the collective
 COLLECTIVES = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
 # An instruction of a compiled program: `%name = <shapes> all-reduce(...)`.
 INSTRUCTION = re.compile(rf"= (.*?) ({COLLECTIVES})(?:-start)?\(")
 SHAPE = re.compile(r"\w\d+\[([\d,]*)\]")
+# Plain training, λ_0 given, and λ_0 that the first batch chooses.
+STARTS = (None, 5.0, "auto")
 STEPS = 4
 BLOCKS, WIDTH, BATCH = 10, 16, 32
 
 
 def cases(quick: bool) -> list[harness.Case]:
-    """Both kinds of training on every number of devices."""
+    """Plain training, and each start of λ, on every number of devices."""
     devices = [2] if quick else [1, 2, 4, 8]
     found: list[harness.Case] = []
-    for count, ours in itertools.product(devices, (False, True)):
+    for count, start in itertools.product(devices, STARTS):
         flags = f"--xla_force_host_platform_device_count={count}"
-        case = {"backend": "jax", "devices": count, "least_action": ours}
+        case = {"backend": "jax", "devices": count, "start": start}
         found.append({**case, "environment": {"XLA_FLAGS": flags}})
     python = os.environ.get("KERAS_LAP_DISTRIBUTED_PYTHON")
     if python:
         launch = [python, "-m", "torch.distributed.run", "--standalone"]
         case = {"backend": "torch", "devices": 2}
         command = {"python": [*launch, "--nproc_per_node", "2"]}
-        found += [{**case, "least_action": ours, **command} for ours in (False, True)]
+        found += [{**case, "start": start, **command} for start in STARTS]
     return found
 
 
-def measure(devices: int, least_action: bool) -> list[harness.Row]:
-    """Counts the collectives of one step."""
+def measure(devices: int, start: float | str | None) -> list[harness.Row]:
+    """Counts the collectives of one step, and what `fit` adds to those of its steps."""
     count = _count_jax if keras.backend.backend() == "jax" else _count_torch
-    calls, numbers = count(least_action)
+    calls, numbers, once = count(start)
     return [
         {
             "devices": devices,
-            "least_action": least_action,
+            "start": start,
+            "least_action": start is not None,
             "calls": calls,
             "numbers": numbers,
+            "once": once,
         }
     ]
 
 
-def _model(least_action: bool) -> tuple[Subject, keras.Model, list[Any]]:
+def _model(start: float | str | None) -> tuple[Subject, keras.Model, list[Any]]:
     built = dense(BLOCKS, WIDTH, BATCH)
-    if not least_action:
+    if start is None:
         return built, compiled(built.network), []
-    model = keras_lap.LeastActionModel(built.network, 2.0, 5.0)
+    model = keras_lap.LeastActionModel(built.network, 2.0, start)
     return built, compiled(model), [keras_lap.callbacks.MultiplierUpdate(1.0, 1)]
 
 
-def _count_jax(least_action: bool) -> tuple[dict[str, float], int]:
+def _count_jax(start: float | str | None) -> tuple[Calls, int, Calls]:
     """Reads the largest program that XLA has compiled, which is the step."""
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XLA_FLAGS"] += f" --xla_dump_to={folder} --xla_dump_hlo_as_text"
         with keras.distribution.DataParallel().scope():
-            built, model, callbacks = _model(least_action)
+            built, model, callbacks = _model(start)
             model.fit(**built.data(1), callbacks=callbacks)
         programs = Path(folder).glob("*train_step*after_optimizations.txt")
         text = max((path.read_text("utf-8") for path in programs), key=len)
@@ -91,61 +97,88 @@ def _count_jax(least_action: bool) -> tuple[dict[str, float], int]:
             for length in filter(None, shape.split(",")):
                 size *= int(length)
             numbers += size
-    return dict(calls), numbers
+    return dict(calls), numbers, {}  # the programs around the steps are not read
 
 
-def _count_torch(least_action: bool) -> tuple[dict[str, float], int]:
-    """Counts what one process sends in its later steps."""
+def _count_torch(start: float | str | None) -> tuple[Calls, int, Calls]:
+    """Counts what one process sends in a short and in a longer `fit`.
+
+    Their difference is that of the steps; what is left is sent once in each.
+    """
     import torch
 
     keras.distribution.initialize()
-    spread = keras.distribution.DataParallel(auto_shard_dataset=False)
-    with spread.scope():
-        built, model, callbacks = _model(least_action)
-        model.fit(**built.data(1), callbacks=callbacks)
-        activities = [torch.profiler.ProfilerActivity.CPU]
-        with torch.profiler.profile(activities=activities, record_shapes=True) as seen:
-            model.fit(**built.data(STEPS), callbacks=callbacks)
-        calls: Counter[str] = Counter()
-        numbers = 0
-        for event in seen.events():
-            if event.name.startswith("gloo:"):
-                calls[event.name.removeprefix("gloo:")] += 1
-                for shape in event.input_shapes or []:
-                    numbers += int(torch.Size(shape).numel()) if shape else 1
+    few, many = _sent_by_fits(start, (STEPS, 2 * STEPS))
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()
-    del built, model, callbacks
     gc.collect()  # models stand in cycles that hold the group, and it PyTorch's threads
-    per_step = {name: round(count / STEPS, 2) for name, count in calls.items()}
-    return per_step, round(numbers / STEPS)
+    names = sorted({*few[0], *many[0]})
+    per_step = {name: (many[0][name] - few[0][name]) / STEPS for name in names}
+    once = {name: few[0][name] - STEPS * per_step[name] for name in names}
+    return per_step, round((many[1] - few[1]) / STEPS), once
+
+
+def _sent_by_fits(
+    start: float | str | None, steps: Iterable[int]
+) -> list[tuple[Counter[str], int]]:
+    """The calls by name, and the numbers that they carry, of fits of so many steps."""
+    import torch
+
+    sent = []
+    spread = keras.distribution.DataParallel(auto_shard_dataset=False)
+    with spread.scope():
+        built, model, callbacks = _model(start)
+        for _ in range(2):  # the first joins them, and the second shares what it made
+            model.fit(**built.data(1), callbacks=callbacks)
+        for count in steps:
+            activities = [torch.profiler.ProfilerActivity.CPU]
+            with torch.profiler.profile(
+                activities=activities, record_shapes=True
+            ) as seen:
+                model.fit(**built.data(count), callbacks=callbacks)
+            calls: Counter[str] = Counter()
+            numbers = 0
+            for event in seen.events():
+                if event.name.startswith("gloo:"):
+                    calls[event.name.removeprefix("gloo:")] += 1
+                    for shape in event.input_shapes or []:
+                        numbers += int(torch.Size(shape).numel()) if shape else 1
+            sent.append((calls, numbers))
+    return sent
 
 
 def summarise(rows: list[harness.Row]) -> list[harness.Row]:
-    """Plain and least action side by side."""
+    """Each start of λ beside plain training."""
     table, found = harness.compared(rows, "backend", "devices")
-    for label, [plain], [ours] in found:
-        added = sum(ours["calls"].values()) - sum(plain["calls"].values())
-        table.append(
-            {
-                **label,
-                "plain_calls": _told(plain["calls"]),
-                "least_action_calls": _told(ours["calls"]),
-                "plain_numbers": plain["numbers"],
-                "added_numbers": ours["numbers"] - plain["numbers"],
-                "added_calls": added,
-                "met": added <= 1,
-            }
-        )
+    for label, [plain], several in found:
+        for ours in several:
+            added, once = (
+                sum(ours[when].values()) - sum(plain[when].values())
+                for when in ("calls", "once")
+            )
+            table.append(
+                {
+                    **label,
+                    "start": ours["start"],
+                    "plain_calls": _told(plain["calls"]),
+                    "least_action_calls": _told(ours["calls"]),
+                    "plain_numbers": plain["numbers"],
+                    "added_numbers": ours["numbers"] - plain["numbers"],
+                    "added_calls": added,
+                    "added_once": once,
+                    "met": added <= 1,
+                }
+            )
     return table
 
 
-def _told(calls: dict[str, float]) -> str:
-    return ", ".join(f"{n:g} {name}" for name, n in sorted(calls.items())) or "none"
+def _told(calls: Calls) -> str:
+    told = [f"{n:g} {name}" for name, n in sorted(calls.items()) if n]
+    return ", ".join(told) or "none"
 
 
 BENCHMARK = harness.Benchmark(
-    "devices", cases, measure, ("backend", "devices"), summarise=summarise
+    "devices", cases, measure, ("backend", "devices", "start"), summarise=summarise
 )
 
 if __name__ == "__main__":

@@ -56,7 +56,8 @@ class MultiplierUpdate(keras.callbacks.Callback):
         before_step: Which λ a step has in its objective at which an update is due.
             False: the old one, as in Uzawa's method and the slides of the paper. True:
             the new one, raised by the task loss of that very batch, as the authors'
-            code does. In a loop of one's own this is the order in which one calls
+            code does; on several devices the gradient then waits for the loss of all.
+            In a loop of one's own this is the order in which one calls
             `raise_multiplier` and adds `model.losses` up. Defaults to False.
 
     Raises:
@@ -113,7 +114,10 @@ class MultiplierUpdate(keras.callbacks.Callback):
             )
         batches = self.every * _batches_per_step(self.model.optimizer)
         averaged = self.loss == "mean"
-        self.model.ascent.start(self.tau, batches, averaged, self.before_step)
+        ascent, order = self.model.ascent, self.model.ascent.is_before
+        ascent.start(self.tau, batches, averaged, self.before_step)
+        if ascent.is_before != order and self.model.train_function is not None:
+            self.model.make_train_function(force=True)  # it was compiled for the other
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Notes the updates that an earlier training has skipped."""

@@ -20,8 +20,6 @@ from keras_lap.training.ascent import GREATEST, LEAST, Schedule, Seen, Share, St
 from keras_lap.training.scalars import copy, number, stack, where
 
 AUTO = "auto"
-# PyTorch alone runs a step as it is written, or compiles it anew where it changes.
-_COMPILES = keras.backend.backend() != "torch"
 
 
 @keras.saving.register_keras_serializable("keras_lap")
@@ -47,6 +45,9 @@ class MultiplierAscent(keras.layers.Layer):
         multiplier: λ, scalar float32 `keras.Variable`; 0 until `"auto"` has chosen.
         skipped: How many updates were left out, scalar `keras.Variable`.
         batches: From one update to the next, scalar `keras.Variable`; 0 while λ holds.
+        is_before: Whether a step uses λ as it is after its own update. It is read as a
+            step is compiled, which holds one order: the other lets the whole gradient
+            wait for the loss, that of several devices for a sum over all of them.
         seen: λ_0 that was chosen and the fields of `keras_lap.training.ascent.Seen`,
             `keras.Variable` `(4,)`; only where λ_0 is chosen.
         counted: How many batches it has seen since it was made, scalar
@@ -76,7 +77,6 @@ class MultiplierAscent(keras.layers.Layer):
         self._tau = self._scalar("tau", 0.0)
         self.batches = self._scalar("batches", 0)
         self._averaged = self._scalar("averaged", 0)
-        self._before = self._scalar("before", 0)
         self.is_before = self._has_chosen = False
         self.counted = self._scalar("counted", 0)
         if self.is_automatic:
@@ -126,19 +126,19 @@ class MultiplierAscent(keras.layers.Layer):
                 that was.
             averaged: Whether an update uses the mean of the losses since the last
                 one instead of the loss of its own batch.
-            before: Whether a step uses λ as it is after its own update. Defaults to
-                False.
+            before: Whether a step uses λ as it is after its own update; what was
+                compiled for the other order has to be compiled anew. Defaults to False.
         """
         self._tau.assign(tau)
         self.batches.assign(batches)
         self._averaged.assign(int(averaged))
-        self._before.assign(int(before))
         self.is_before = before
         self.look_again()
 
     def stop(self) -> None:
         """Holds λ where it is until `start` is called again."""
-        self.start(tau=0.0, batches=0, averaged=False)
+        # While λ holds, both orders are one, and what was compiled serves on.
+        self.start(tau=0.0, batches=0, averaged=False, before=self.is_before)
 
     @property
     def is_automatic(self) -> bool:
@@ -255,13 +255,11 @@ class MultiplierAscent(keras.layers.Layer):
         Returns:
             What λ will be after the step, if `start` said so, else `now`.
         """
-        # What is compiled once has to serve both; elsewhere it would be paid for.
-        if not (_COMPILES or self.is_before):
+        if not self.is_before:
             return now
-        after = self.multiplier.value
-        if task_loss is not None:
-            after = self._risen(task_loss, self._schedule()).multiplier
-        return where(self._before.value > 0, after, now)
+        if task_loss is None:
+            return self.multiplier.value
+        return self._risen(task_loss, self._schedule()).multiplier
 
     def _schedule(self) -> Schedule:
         return Schedule(self._tau.value, self.batches.value, self._averaged.value)
