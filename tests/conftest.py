@@ -57,6 +57,17 @@ def _compiled_once(tmp_path_factory):
             jax.config.update(name, value)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _only_new_garbage():
+    """What stays of the modules before is not looked through again.
+
+    KerasTuner collects after every trial, which took it ten times as long in the end.
+    """
+    yield
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def _fresh_state():
     """The same seeds and names for every test, whichever ran before."""
