@@ -81,19 +81,45 @@ def main(benchmark: Benchmark) -> None:
         cases = [each for each in cases if each["backend"] in options.backend]
     start = time.monotonic()
     rows = benchmark.summarise(_run_all(benchmark, cases))
+    minutes = round((time.monotonic() - start) / 60, 1)
+    before = _rows_before(benchmark, options) if options.backend else []
     record = {
         "benchmark": benchmark.name,
         "labels": benchmark.labels,
         "quick": options.quick,
         "date": datetime.date.today().isoformat(),
         "machine": machine(),
-        "minutes": round((time.monotonic() - start) / 60, 1),
-        "rows": rows,
+        "minutes": None if before else minutes,
+        "rows": beside(rows, before),
     }
     write(record, options.out)
     print((options.out / f"{benchmark.name}.md").read_text("utf-8"))
     if options.quick and any("failure" in row for row in rows):
         sys.exit(1)
+
+
+def _rows_before(benchmark: Benchmark, options: argparse.Namespace) -> list[Row]:
+    """What the folder has of a run of the same kind."""
+    path = options.out / f"{benchmark.name}.json"
+    record = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    return record["rows"] if record.get("quick") == options.quick else []
+
+
+def beside(rows: list[Row], before: list[Row]) -> list[Row]:
+    """Rows of some backends, in the place of theirs among those of all.
+
+    Args:
+        rows: The new ones.
+        before: Those of an earlier run, whose rows of other backends stay.
+    """
+    new: dict[str, list[Row]] = {}
+    for row in rows:
+        new.setdefault(row["backend"], []).append(row)
+    merged = []
+    for row in before:
+        mine = new.get(row["backend"], [row])
+        merged += [mine.pop(0)] if mine else []
+    return [*merged, *(row for left in new.values() for row in left)]
 
 
 def _options(benchmark: Benchmark) -> argparse.Namespace:
@@ -107,7 +133,7 @@ def _options(benchmark: Benchmark) -> argparse.Namespace:
         help="few cases and rounds, to see that it works; a failure is an error",
     )
     add = parser.add_argument
-    backends = "those to run, where not all that the benchmark has"
+    backends = "those to run; rows of others stay as the folder of results has them"
     add("--backend", nargs="+", choices=BACKENDS, help=backends)
     out = Path("out/benchmarks")
     add("--out", type=Path, default=out, help="folder of the results")

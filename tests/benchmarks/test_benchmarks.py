@@ -90,6 +90,21 @@ def test_what_the_guard_finds(scripts, median, worse):
     assert (len(found), compared) == (worse, 1)
 
 
+def test_one_backend_runs_again_beside_the_others(scripts):
+    def rows(pairs):
+        return [{"backend": backend, "count": count} for backend, count in pairs]
+
+    beside = scripts["harness"].beside
+    before = rows([("jax", 1), ("torch", 2), ("jax", 3), ("torch", 4)])
+    again = rows([("jax", 5), ("jax", 6)])
+    in_place = rows([("jax", 5), ("torch", 2), ("jax", 6), ("torch", 4)])
+    assert beside(again, before) == in_place
+    fewer, more = again[:1], [*again, *again[:1]]
+    assert beside(fewer, before) == rows([("jax", 5), ("torch", 2), ("torch", 4)])
+    assert beside(more, before) == [*in_place, *fewer]
+    assert beside(again, []) == again
+
+
 def test_a_case_that_fails_is_kept_and_told(scripts, tmp_path):
     harness = scripts["harness"]
     ratio = {"low": 0.5, "median": 1.0, "high": 2.0, "rounds": 3}
