@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_lap._drawing import COLORS, VERMILION, grid
+from keras_lap._drawing import COLORS, MARKERS, VERMILION, grid
 from keras_lap._drawing import label as escaped
 from studies.engine import measures
 from studies.engine.measures import Results
@@ -21,12 +21,16 @@ def accuracies(study: Study, results: Results) -> Any:
     """Highest test accuracy of every setting and method, with its interval."""
     count = len(study.settings)
     figure, axes = grid(1, size=(max(6.4, 0.9 * count), 4.4))
-    axis, methods = axes[0], _colors(study)
-    for number, (method, color) in enumerate(methods.items()):
+    axis, methods = axes[0], _styles(study)
+    beside = [list(setting.methods) for setting in study.settings]
+    step = min(0.12, 0.8 / max(map(len, beside)))  # between settings stays a gap
+    for method, style in methods.items():
         points = _points(study, results, method)
-        offset = 0.12 * (number - (len(methods) - 1) / 2)
-        at = [position + offset for position in points]
-        _intervals(axis, at, points.values(), method, color, "none")
+        at = [
+            p + step * (beside[p].index(method) - (len(beside[p]) - 1) / 2)
+            for p in points
+        ]
+        _intervals(axis, at, points.values(), method, style, "none")
     # A label of several lines leaves the room to the picture.
     wide = max(16, int(64 / count))
     labels = [escaped(textwrap.fill(setting.label, wide)) for setting in study.settings]
@@ -46,14 +50,14 @@ def accuracies(study: Study, results: Results) -> Any:
 def training(study: Study, results: Results) -> Any:
     """Test accuracy and λ over the epochs, mean over the seeds, of every setting."""
     figure, axes = grid(2 * len(study.settings))
-    colors = _colors(study)
+    styles = _styles(study)
     for number, setting in enumerate(study.settings):
         accuracy, multiplier = axes[2 * number : 2 * number + 2]
         for method in setting.methods:
             found = list(measures.cell(study, setting, method, results).values())
             curves = [100 * np.array(r["result"]["test_accuracy"]) for r in found]
             lambdas = [r["result"].get("multiplier") for r in found]
-            style = {"color": colors[method], "label": escaped(method)}
+            style = {"color": styles[method]["color"], "label": escaped(method)}
             for axis, lines in ((accuracy, curves), (multiplier, lambdas)):
                 known = [line for line in lines if line is not None]
                 if known:
@@ -71,12 +75,12 @@ def depth(study: Study, results: Results) -> Any:
     initializers = [str(setting.network.initializer) for setting in study.settings]
     names = list(dict.fromkeys(initializers))
     figure, axes = grid(len(names))
-    for method, color in _colors(study).items():
+    for method, style in _styles(study).items():
         points = _points(study, results, method)
         for name, axis in zip(names, axes, strict=True):
             own = {p: points[p] for p in points if initializers[p] == name}
             blocks = [study.settings[p].network.num_blocks for p in own]
-            _intervals(axis, blocks, own.values(), method, color, "-")
+            _intervals(axis, blocks, own.values(), method, style, "-")
     for name, axis in zip(names, axes, strict=True):
         axis.set(title=escaped(name), xlabel="residual blocks")
         _percent(axis, "highest test accuracy (%)")
@@ -141,7 +145,7 @@ def _intervals(
     at: Iterable[Any],
     intervals: Iterable[Interval],
     method: Method,
-    color: str,
+    style: dict[str, str],
     line: str,
 ) -> None:
     """Draws means with their intervals."""
@@ -150,10 +154,9 @@ def _intervals(
         list(at),
         [interval.mean for interval in known],
         yerr=[np.nan_to_num(interval.half_width) for interval in known],
-        fmt="o",
         linestyle=line,
         capsize=3,
-        color=color,
+        **style,
         label=escaped(method),
     )
 
@@ -168,17 +171,26 @@ def _percent(axis: Any, label: str) -> None:
     axis.set_ylim(max(low, -2), min(high, 102))
 
 
-def _colors(study: Study) -> dict[Method, str]:
-    """Every method of a study once, in order, with its colour.
+def _styles(study: Study) -> dict[Method, dict[str, str]]:
+    """Every method of a study once, in order, with its colour and marker.
 
-    That of plain training is the same in all pictures, and that of the first other
-    method, least action: whichever are compared.
+    The colour of plain training is the same in all pictures, and that of the first
+    other method, least action: whichever are compared. Where colours come again,
+    markers differ.
     """
     methods = dict.fromkeys(m for setting in study.settings for m in setting.methods)
     others = [method for method in methods if method.kind != PLAIN]
     rest = [color for color in COLORS if color != VERMILION]
-    colors = {m: rest[i % len(rest)] for i, m in enumerate(others)}
-    return {method: colors.get(method, VERMILION) for method in methods}
+    number = {method: i for i, method in enumerate(others)}
+    return {
+        method: {
+            "color": rest[number[method] % len(rest)]
+            if method in number
+            else VERMILION,
+            "marker": MARKERS[number.get(method, 0) // len(rest)],
+        }
+        for method in methods
+    }
 
 
 def _points(study: Study, results: Results, method: Method) -> dict[int, Interval]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import importlib
 import math
 import re
@@ -22,6 +23,8 @@ from studies.engine import (
     measures,
     records,
     report,
+    rival,
+    rivals,
     tables,
 )
 from studies.engine.statistics import mean_interval, paired_difference
@@ -167,6 +170,38 @@ def test_search_table_has_no_test_accuracy():
     assert rows[1][4] == "+0.0 [+0.0, +0.0], p = 1.000"
 
 
+def test_rivals_are_chosen_by_validation_alone():
+    plain, ours = tiny_study().settings[0].methods
+    weak, strong = rival("weight decay", 0.01), rival("weight decay", 0.1)
+    study = tiny_study(seeds=range(10))
+    setting = dataclasses.replace(
+        study.settings[0], methods=(plain, ours, weak, strong)
+    )
+    study = dataclasses.replace(study, settings=(setting,))
+    accuracies = {plain: (0.5, 0.5), ours: (0.6, 0.6), weak: (0.8, 0.5)}
+    results = {}
+    for method in setting.methods:
+        for seed in study.seeds:
+            test, validation = accuracies.get(method, (0.58, 0.55))
+            run = study.run(setting, method, seed)
+            result = {
+                **fake_result([0.9, test - 0.001 * seed]),
+                "validation_accuracy": [0.99, validation],
+            }
+            results[run.fingerprint()] = fake_record(run, result)
+    table = rivals.rivals(study, results)
+    rows = [dict(zip(table.header, row, strict=True)) for row in table.rows]
+    assert [row["chosen"] for row in rows] == [str(ours), str(strong)]
+    assert [row["of"] for row in rows] == ["1", "2"]
+    assert rows[0]["it − plain, last"].startswith("+10.0 [")
+    assert rows[1]["it − plain, last"].startswith("+8.0 [")
+    assert rows[1]["least action − it, last"].startswith("+2.0 [")
+    assert rows[1]["least action − it, highest"].startswith("+0.0 [")
+    few = {key: results[key] for key in [*results][:35]}  # of one strength five seeds
+    assert rivals.rivals(study, few).rows[1][4] == "5 of 10: too few to conclude"
+    assert not rivals.rivals(tiny_study(), {}).rows
+
+
 def test_correlation_table():
     study, found = synthetic()
     for number, record in enumerate(found):
@@ -232,6 +267,21 @@ def test_axes_end_where_percentages_do(draw):
     for axis in draw(study, found).axes:
         low, high = axis.get_ylim()
         assert -5 < low <= 0 < 100 <= high < 105
+
+
+def test_many_methods_are_told_apart_and_stay_at_their_setting():
+    plain = Method("plain")
+    many = [least_action(start) for start in range(1, 13)]
+    study = tiny_study(methods=(plain, *many))
+    two = dataclasses.replace(study.settings[0], label="another")
+    study = dataclasses.replace(study, settings=(*study.settings, two))
+    found = {
+        run.fingerprint(): fake_record(run, fake_result([0.5])) for run in study.runs()
+    }
+    lines = [each[0] for each in figures.accuracies(study, found).axes[0].containers]
+    looks = {(line.get_color(), line.get_marker()) for line in lines}
+    assert len(looks) == len(lines) == 13
+    assert all(abs(line.get_xdata() - [0, 1]).max() < 0.5 for line in lines)
 
 
 def test_methods_keep_their_colours():
