@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -88,6 +89,16 @@ def test_what_the_guard_finds(scripts, median, worse):
     new = {**old, "median": median}
     found, compared = scripts["guard"].exceeding(record(old), record(new), 0.1)
     assert (len(found), compared) == (worse, 1)
+
+
+def test_the_memory_of_a_process_is_not_that_of_its_parent(scripts):
+    code = f"import sys; sys.path.insert(0, {str(FOLDER)!r}); import harness; "
+    code += "print(harness.peak_memory())"
+    told = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    # Python alone, in MiB, started by one that has loaded Keras and PyTorch.
+    assert 5 < float(told.stdout) < 100 < scripts["harness"].peak_memory()
 
 
 def test_one_backend_runs_again_beside_the_others(scripts):
