@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import math
 import os
 import re
 import tempfile
@@ -93,10 +94,7 @@ def _count_jax(start: float | str | None) -> tuple[Calls, int, Calls]:
     for shapes, name in INSTRUCTION.findall(text):
         calls[name] += 1
         for shape in SHAPE.findall(shapes):
-            size = 1
-            for length in filter(None, shape.split(",")):
-                size *= int(length)
-            numbers += size
+            numbers += math.prod(map(int, filter(None, shape.split(","))))
     return dict(calls), numbers, {}  # the programs around the steps are not read
 
 
@@ -136,14 +134,10 @@ def _sent_by_fits(
                 activities=activities, record_shapes=True
             ) as seen:
                 model.fit(**built.data(count), callbacks=callbacks)
-            calls: Counter[str] = Counter()
-            numbers = 0
-            for event in seen.events():
-                if event.name.startswith("gloo:"):
-                    calls[event.name.removeprefix("gloo:")] += 1
-                    for shape in event.input_shapes or []:
-                        numbers += int(torch.Size(shape).numel()) if shape else 1
-            sent.append((calls, numbers))
+            events = [each for each in seen.events() if each.name.startswith("gloo:")]
+            calls = Counter(each.name.removeprefix("gloo:") for each in events)
+            shapes = [shape for each in events for shape in each.input_shapes or []]
+            sent.append((calls, sum(math.prod(shape) for shape in shapes)))
     return sent
 
 

@@ -47,10 +47,9 @@ def rivals(rows: Sequence[Row]) -> tuple[str, str]:
     texts = [row[column].partition(", p")[0] for row in chosen]
     pairs = zip(chosen, texts, strict=True)
     said = "; ".join(f"{row['kind']}: {text}" for row, text in pairs)
-    met = sum(claims.ends(text)[0] > 0 for text in texts)
-    part = f"{claims.IN_PART}: {met} of {len(texts)}"
-    verdict = part if met else claims.NOT_REPRODUCED
-    return said + " points", claims.REPRODUCED if met == len(texts) else verdict
+    few = any("too few" in row["trained"] for row in chosen)
+    verdict = claims.verdict_of([claims.ends(text)[0] > 0 for text in texts])
+    return said + " points", claims.TOO_FEW if few else verdict
 
 
 def unequal(rows: Sequence[Row]) -> tuple[str, str]:
@@ -84,12 +83,9 @@ def robust(rows: Sequence[Row]) -> tuple[str, str]:
         sorted(sign * end for end in claims.ends(row["least action"]))
         for sign, row in zip(signs, chosen, strict=True)
     ]
-    better, worse = sum(low > 0 for low, _ in found), sum(high < 0 for _, high in found)
-    said = f"of {len(chosen)} measures surely better: {better}, worse: {worse}"
-    if better == len(chosen):
-        return said, claims.REPRODUCED
-    part = f"{claims.IN_PART}: {better} of {len(chosen)}"
-    return said, part if better else claims.NOT_REPRODUCED
+    better, worse = [low > 0 for low, _ in found], sum(high < 0 for _, high in found)
+    said = f"of {len(chosen)} measures surely better: {sum(better)}, worse: {worse}"
+    return said, claims.verdict_of(better)
 
 
 def keeps(rows: Sequence[Row]) -> tuple[str, str]:

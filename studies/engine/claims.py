@@ -102,7 +102,7 @@ def change(*cells: tuple[str, str], sign: int = 1) -> Judge:
         named = zip(cells, texts, strict=True)
         said = [f"{s}: {t}" if len(cells) > 1 else t for (s, _), t in named]
         few = any("too few" in row["seeds"] for row in found)
-        return "; ".join(said) + " points", TOO_FEW if few else _verdict(shown)
+        return "; ".join(said) + " points", TOO_FEW if few else verdict_of(shown)
 
     return judge
 
@@ -117,7 +117,7 @@ def fades(few: str, many: str, method: str) -> Judge:
             for s in (few, many)
         )
         smaller = ends(first)[0] > ends(last)[1]
-        return f"{first} → {last} points", _verdict([smaller])
+        return f"{first} → {last} points", verdict_of([smaller])
 
     return judge
 
@@ -133,7 +133,7 @@ def narrows(settings: Sequence[str], method: str) -> Judge:
             before, after = (upper - lower for lower, upper in intervals)
             shown.append(after < before)
             said.append(f"{before:.1f} → {after:.1f}")
-        return f"widths {'; '.join(said)} points", _verdict(shown)
+        return f"widths {'; '.join(said)} points", verdict_of(shown)
 
     return judge
 
@@ -147,7 +147,7 @@ def cheaper(setting: str, method: str) -> Judge:
             for each in ("plain", method)
         )
         said = f"transport cost {before:.3g} → {after:.3g}"
-        return said, _verdict([after < before])
+        return said, verdict_of([after < before])
 
     return judge
 
@@ -158,7 +158,7 @@ def correlates(*networks: str) -> Judge:
     def judge(rows: Sequence[Row]) -> tuple[str, str]:
         column = "rank correlation [95 % interval]"
         texts = [_row(rows, networks=name)[column] for name in networks]
-        return "; ".join(texts), _verdict([ends(text)[1] < 0 for text in texts])
+        return "; ".join(texts), verdict_of([ends(text)[1] < 0 for text in texts])
 
     return judge
 
@@ -177,7 +177,7 @@ def criteria(*beginnings: str) -> Judge:
             met = sum(row["passed"] == "yes" for row in chosen)
             said = [f"{met} of {len(said)} criteria", *said[: _SHOWN - 1]]
         few = any("too few" in row["found"] for row in chosen)
-        verdict = _verdict([row["passed"] == "yes" for row in chosen])
+        verdict = verdict_of([row["passed"] == "yes" for row in chosen])
         return "<br>".join(said), TOO_FEW if few else verdict
 
     return judge
@@ -194,7 +194,7 @@ def column(name: str, unit: str = "", **where: str) -> Judge:
 
     def judge(rows: Sequence[Row]) -> tuple[str, str]:
         text = _row(rows, **where)[name]
-        return text + unit, _verdict([ends(text)[0] > 0])
+        return text + unit, verdict_of([ends(text)[0] > 0])
 
     return judge
 
@@ -228,7 +228,12 @@ def _shortened(found: str) -> str:
     return found if len(figures) <= 5 else f"{figures[0]} … {figures[-1]}"
 
 
-def _verdict(shown: Sequence[bool]) -> str:
+def verdict_of(shown: Sequence[bool]) -> str:
+    """The verdict on a claim by its parts.
+
+    Args:
+        shown: Whether each part was seen.
+    """
     if all(shown):
         return REPRODUCED
     if not any(shown):

@@ -181,16 +181,12 @@ def _styles(study: Study) -> dict[Method, dict[str, str]]:
     methods = dict.fromkeys(m for setting in study.settings for m in setting.methods)
     others = [method for method in methods if method.kind != PLAIN]
     rest = [color for color in COLORS if color != VERMILION]
-    number = {method: i for i, method in enumerate(others)}
-    return {
-        method: {
-            "color": rest[number[method] % len(rest)]
-            if method in number
-            else VERMILION,
-            "marker": MARKERS[number.get(method, 0) // len(rest)],
-        }
-        for method in methods
+    styles = {
+        method: {"color": rest[i % len(rest)], "marker": MARKERS[i // len(rest)]}
+        for i, method in enumerate(others)
     }
+    of_plain = {"color": VERMILION, "marker": MARKERS[0]}
+    return {method: styles.get(method, of_plain) for method in methods}
 
 
 def _points(study: Study, results: Results, method: Method) -> dict[int, Interval]:

@@ -39,6 +39,11 @@ def best_validation_accuracy(record: Record) -> float:
     return 100 * max(record["result"].get("validation_accuracy") or [math.nan])
 
 
+def last_validation_accuracy(record: Record) -> float:
+    """Validation accuracy in percent after the last epoch: for choosing, too."""
+    return 100 * (record["result"].get("validation_accuracy") or [math.nan])[-1]
+
+
 def half_accuracy(record: Record) -> float:
     """Highest accuracy in percent on a random half of the test data: the authors'.
 

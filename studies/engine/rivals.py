@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from studies.engine import measures
 from studies.engine.measures import Results
-from studies.engine.methods import LEAST_ACTION, PLAIN, RIVALS, Method
-from studies.engine.statistics import mean_interval
-from studies.engine.study import Setting, Study
-from studies.engine.tables import Table, change_text, interval_text, seeds_text
+from studies.engine.methods import LEAST_ACTION, RIVALS
+from studies.engine.records import Record
+from studies.engine.study import Study
+from studies.engine.tables import Cell, Table, cells_of, change_text
 
 _NOTE = (
     "Of each kind the strength of highest mean validation accuracy after the last "
@@ -33,58 +34,43 @@ def rivals(study: Study, results: Results) -> Table:
         *("last test accuracy", "it − plain, last", "least action − it, last"),
         "least action − it, highest",
     )
-    rows = [
-        row
-        for setting in study.settings
-        if any(method.kind in RIVALS for method in setting.methods)
-        for row in _rows(study, setting, results)
-    ]
+    rows: list[tuple[str, ...]] = []
+    by_setting = itertools.groupby(cells_of(study, results), lambda cell: cell.setting)
+    for _, group in by_setting:
+        cells = list(group)
+        if any(cell.method.kind in RIVALS for cell in cells):
+            rows += _rows(study, cells)
     title = "Rivals at the strength that validation chooses"
     return Table(title, header, tuple(rows), _NOTE)
 
 
-def _rows(study: Study, setting: Setting, results: Results) -> Iterable[tuple]:
-    cells = {m: measures.cell(study, setting, m, results) for m in setting.methods}
-    plain = next((cells[m] for m in cells if m.kind == PLAIN), {})
-    chosen = {
-        kind: _chosen(study, {m: cells[m] for m in cells if m.kind == kind})
-        for kind in (LEAST_ACTION, *RIVALS)
-    }
-    first = chosen[LEAST_ACTION]
-    ours = {} if first is None else cells[first]
-    last, highest = measures.last_accuracy, measures.highest_accuracy
-    for kind, method in chosen.items():
-        if method is None:
+def _rows(study: Study, cells: Sequence[Cell]) -> Iterator[tuple[str, ...]]:
+    """Of one setting, least action first."""
+    ours: Mapping[int, Record] = {}
+    for kind in (LEAST_ACTION, *RIVALS):
+        tried = [cell for cell in cells if cell.method.kind == kind]
+        cell = _chosen(study, tried)
+        if cell is None:
             continue
-        found = cells[method]
-        values = [_validation(record) for record in found.values()]
+        if kind == LEAST_ACTION:
+            ours = cell.found
+        setting, method, seeds = cell.begin(study)
         yield (
-            setting.label,
-            kind,
-            str(method),
-            str(sum(m.kind == kind for m in cells)),
-            seeds_text(len(found), len(study.seeds)),
-            interval_text(mean_interval(values)),
-            interval_text(mean_interval([last(record) for record in found.values()])),
-            change_text(plain, found, last),
+            *(setting, kind, method, str(len(tried)), seeds),
+            cell.mean(measures.last_validation_accuracy),
+            cell.mean(measures.last_accuracy),
+            cell.change(measures.last_accuracy),
             *(
-                "–" if kind == LEAST_ACTION else change_text(found, ours, measure)
-                for measure in (last, highest)
+                "–" if kind == LEAST_ACTION else change_text(cell.found, ours, measure)
+                for measure in (measures.last_accuracy, measures.highest_accuracy)
             ),
         )
 
 
-def _chosen(study: Study, cells: dict[Method, dict]) -> Method | None:
+def _chosen(study: Study, tried: Sequence[Cell]) -> Cell | None:
     """The strength of best validation accuracy, over the seeds that all have."""
-    shared = set(study.seeds).intersection(*cells.values())
-    if not (cells and shared):
+    shared = set(study.seeds).intersection(*(cell.found for cell in tried))
+    if not (tried and shared):
         return None
-
-    def mean(method: Method) -> float:
-        return float(np.mean([_validation(cells[method][seed]) for seed in shared]))
-
-    return max(cells, key=mean)
-
-
-def _validation(record: measures.Record) -> float:
-    return 100 * record["result"]["validation_accuracy"][-1]
+    accuracy = measures.last_validation_accuracy
+    return max(tried, key=lambda c: np.mean([accuracy(c.found[s]) for s in shared]))

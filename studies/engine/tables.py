@@ -83,7 +83,7 @@ def comparison(study: Study, results: Results) -> Table:
     Returns:
         A table with one row for each setting and method.
     """
-    cells = list(_cells(study, results))
+    cells = list(cells_of(study, results))
     score = any("half_accuracy" in record["result"] for record in results.values())
     header = (
         *("setting", "method", "seeds", "slides"),
@@ -131,7 +131,7 @@ def search(study: Study, results: Results) -> Table:
     measure = measures.best_validation_accuracy
     rows = tuple(
         (*cell.begin(study), cell.mean(measure), cell.change(measure))
-        for cell in _cells(study, results)
+        for cell in cells_of(study, results)
     )
     note = (
         "Highest validation accuracy over the epochs in percent, and its paired change "
@@ -210,8 +210,15 @@ def p_text(p_value: float) -> str:
 
 
 @dataclass(frozen=True)
-class _Cell:
-    """The records of a setting and method, and those of plain training beside it."""
+class Cell:
+    """The records of a setting and method, and those of plain training beside it.
+
+    Attributes:
+        setting: The setting.
+        method: One of its methods.
+        found: The records of the method by seed.
+        reference: Those of plain training.
+    """
 
     setting: Setting
     method: Method
@@ -238,12 +245,18 @@ class _Cell:
         return change_text(self.reference, self.found, measure)
 
 
-def _cells(study: Study, results: Results) -> Iterator[_Cell]:
+def cells_of(study: Study, results: Results) -> Iterator[Cell]:
+    """Every setting and method of a study, in order.
+
+    Args:
+        study: The study.
+        results: Its records by fingerprint.
+    """
     for setting in study.settings:
         cells = {m: measures.cell(study, setting, m, results) for m in setting.methods}
         reference = next((cells[m] for m in cells if m.kind == PLAIN), {})
         for method, found in cells.items():
-            yield _Cell(setting, method, found, reference)
+            yield Cell(setting, method, found, reference)
 
 
 def _values(study: Study) -> dict[str, list[str]]:
@@ -271,7 +284,7 @@ def _listed(values: list[str] | None) -> str:
     return "; ".join(values) if values else "–"
 
 
-def _row(study: Study, cell: _Cell, score: bool) -> tuple[str, ...]:
+def _row(study: Study, cell: Cell, score: bool) -> tuple[str, ...]:
     kind = cell.method.kind
     medians = (
         measures.last_loss,
@@ -289,7 +302,7 @@ def _row(study: Study, cell: _Cell, score: bool) -> tuple[str, ...]:
     )
 
 
-def _scored(cell: _Cell) -> tuple[str, str, str]:
+def _scored(cell: Cell) -> tuple[str, str, str]:
     half = measures.half_accuracy
     return cell.change(measures.last_accuracy), cell.mean(half), cell.change(half)
 
