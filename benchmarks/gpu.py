@@ -1,34 +1,36 @@
-"""What only a GPU can tell: its tests, the cost of a step, table 1 of the paper.
+"""What only a GPU can tell: its tests, the cost of a step, two studies at full width.
 
     make gpu
-    python benchmarks/gpu.py [--parts tests cost table1] [--backend torch jax]
+    python benchmarks/gpu.py [--parts tests cost studies] [--backend torch jax]
 
 It runs in whatever environment has this project's clone, Keras and a backend that sees
-a GPU; the table also needs MNIST, as in `keras_lap.datasets`. Each part ends within its
-minutes; a part that is run again goes on where its results end (table 1, run by run),
-or takes the place of what was found before. `benchmarks/results/gpu.json` has what is
-found, the lines of table 1 lie in `studies/results/`.
+a GPU; the studies, which train on the last of the backends, also need MNIST and CIFAR-10
+as in `keras_lap.datasets`. Each part ends within its minutes; a part that is run again
+goes on where its results end (the studies, run by run), or takes the place of what was
+found before. `benchmarks/results/gpu.json` has what is found, `studies/results/` the
+runs of the studies.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import datetime
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import harness
 
-PARTS = ("tests", "cost", "table1")
-SIZES, SEEDS = ("100 images", "200 images"), range(10)
+PARTS = ("tests", "cost", "studies")
+STUDIES = ("table1_mnist", "good_starts")  # the presets `gpu` of studies/paper
 ROOT = harness.FOLDER.resolve().parent
 COMMITTED = ROOT / "studies" / "results"
 _ASK = {
@@ -39,14 +41,20 @@ _ASK = {
     "found = c.list_physical_devices('GPU')[0]; "
     "print(c.experimental.get_device_details(found)['device_name'])",
 }
+# Many processes share the card: none may take all of its memory. What JAX compiled for
+# one serves the others.
+_SHARED = {
+    "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+    "TF_FORCE_GPU_ALLOW_GROWTH": "true",
+    "JAX_COMPILATION_CACHE_DIR": str(Path(tempfile.gettempdir()) / "keras-lap-jax"),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.5",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
 
 
 def main() -> None:
     """Reads the command line and runs the parts that it names."""
     options = _options()
-    if options.train_until:
-        _train(options.out, options.train_until)
-        return
     found = {each: device_of(each) for each in options.backend}
     backends = [each for each, device in found.items() if device]
     if not backends:
@@ -57,13 +65,14 @@ def main() -> None:
     start = time.monotonic()
     rows = _known(options.out)
     for part in options.parts:
-        run = {"tests": tests, "cost": cost, "table1": table1}[part]
+        chosen = backends[-1:] if part == "studies" else backends
+        run = {"tests": tests, "cost": cost, "studies": studies}[part]
         fresh = [
             {"part": part, "backend": backend, "device": found[backend], **row}
-            for backend in backends
-            for row in run(backend, 60 * options.minutes / len(backends))
+            for backend in chosen
+            for row in run(backend, 60 * options.minutes / len(chosen), options)
         ]
-        again = {(part, backend) for backend in backends}
+        again = {(part, backend) for backend in chosen}
         rows = [row for row in rows if (row["part"], row["backend"]) not in again]
         rows += fresh
         harness.write(_record(rows, start), options.out)  # a later part may fail
@@ -77,12 +86,15 @@ def _options() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--parts", nargs="+", choices=PARTS, default=PARTS, help="what is run")
-    every = harness.BACKENDS
-    add("--backend", nargs="+", choices=every, default=every, help="those to ask")
+    order = ("tensorflow", "torch", "jax")
+    add("--backend", nargs="+", choices=order, default=order, help="those to ask")
     add("--minutes", type=float, default=8.0, help="of each part, at most")
+    jobs = max(1, (os.cpu_count() or 2) - 2)
+    add("--jobs", type=int, default=jobs, help="runs of a study side by side")
+    add("--studies", nargs="+", choices=STUDIES, default=STUDIES, help="in this order")
+    add("--results", type=Path, default=COMMITTED, help="folder of the runs")
     out = harness.FOLDER / "results"
     add("--out", type=Path, default=out, help="folder of gpu.json")
-    add("--train-until", type=float, help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -110,29 +122,36 @@ def _record(rows: list[harness.Row], start: float) -> dict[str, Any]:
     }
 
 
-def _run(backend: str, command: list[str], seconds: float) -> tuple[int | None, str]:
+def _run(
+    backend: str, command: Sequence[str], seconds: float
+) -> tuple[int | None, str]:
     """The status of a command, None where its time was over, and what it printed."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, "KERAS_BACKEND": backend, "PYTHONPATH": path}
+    own = {"KERAS_BACKEND": backend, "PYTHONPATH": path}
     with tempfile.TemporaryFile("w+") as out:
+        process = subprocess.Popen(
+            [sys.executable, *command],
+            cwd=ROOT,
+            env={**_SHARED, **os.environ, **own},
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # with its workers it is stopped
+        )
         status: int | None = None
         with contextlib.suppress(subprocess.TimeoutExpired):
-            status = subprocess.run(
-                [sys.executable, *command],
-                cwd=ROOT,
-                env=environment,
-                stdout=out,
-                stderr=subprocess.STDOUT,
-                timeout=seconds,
-                check=False,
-            ).returncode
+            status = process.wait(seconds)
+        if status is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
         out.seek(0)
         text = out.read()
     print(text[-4000:], file=sys.stderr)
     return status, text
 
 
-def tests(backend: str, seconds: float) -> list[harness.Row]:
+def tests(
+    backend: str, seconds: float, options: argparse.Namespace
+) -> list[harness.Row]:
     """The tests that are marked `gpu`."""
     command = ["-m", "pytest", "tests/training/test_gpu.py", "-m", "gpu", "-q"]
     status, text = _run(backend, command, seconds)
@@ -140,63 +159,50 @@ def tests(backend: str, seconds: float) -> list[harness.Row]:
     return [{"result": "; ".join(last), "met": status == 0 and "passed" in text}]
 
 
-def cost(backend: str, seconds: float) -> list[harness.Row]:
+def cost(
+    backend: str, seconds: float, options: argparse.Namespace
+) -> list[harness.Row]:
     """The time of a step over that of plain Keras, as on processors."""
     with tempfile.TemporaryDirectory() as folder:
-        command = ["benchmarks/step_overhead.py", "--backend", backend, "--out", folder]
+        command = ["benchmarks/gpu_step.py", "--backend", backend, "--out", folder]
         status, text = _run(backend, command, seconds)
-        if status is None or not (Path(folder) / "step_overhead.json").exists():
+        if status is None or not (Path(folder) / "gpu_step.json").exists():
             why = "not done in time" if status is None else text.strip()[-300:]
             return [{"failure": why}]
-        text = (Path(folder) / "step_overhead.json").read_text("utf-8")
-    wanted = ("network", "energy", "plain_ms", "plain again", "overhead", "failure")
-    return [
-        {key: row[key] for key in wanted if key in row}
-        for row in json.loads(text)["rows"]
-    ]
+        text = (Path(folder) / "gpu_step.json").read_text("utf-8")
+    return json.loads(text)["rows"]  # type: ignore[no-any-return]
 
 
-def table1(backend: str, seconds: float) -> list[harness.Row]:
-    """Table 1 of the paper at 100 and 200 images, as far as time goes."""
-    out = COMMITTED / f"gpu-{backend}"
-    command = ["benchmarks/gpu.py", "--out", str(out), "--train-until", str(seconds)]
-    status, text = _run(backend, command, seconds + 60)
-    study, path = _study(out)
-    from studies.engine import records
-    from studies.engine.running import find
-
-    done = len(find(study, records.read(path)))
-    planned = len(list(study.runs()))
-    told = {} if status in (0, None) else {"result": text.strip()[-200:]}
-    return [{"runs": done, "of": planned, "met": done == planned, **told}]
-
-
-def _study(folder: Path) -> tuple[Any, Path]:
-    """What is trained for table 1, and where its lines are."""
-    from studies.engine.report import result_file
-    from studies.paper.table1_mnist import PRESETS
-
-    study = PRESETS["paper"]
-    settings = tuple(s for s in study.settings if s.label.startswith(SIZES))
-    study = dataclasses.replace(study, settings=settings, seeds=tuple(SEEDS))
-    return study, result_file(folder, study, "paper")
-
-
-def _train(folder: Path, seconds: float) -> None:
-    """Trains runs until the time is over; a run that has begun is ended."""
-    from studies.engine.report import write_report
-    from studies.engine.running import run_study
-
+def studies(
+    backend: str, seconds: float, options: argparse.Namespace
+) -> list[harness.Row]:
+    """The presets `gpu` of the paper's studies, as far as time goes."""
     end = time.monotonic() + seconds
-    study, path = _study(folder)
-    for seed in SEEDS:
-        for setting in study.settings:
-            if time.monotonic() > end:
-                sys.exit(f"The time is over at seed {seed}. Run it again to go on.")
-            one = dataclasses.replace(study, settings=(setting,), seeds=(seed,))
-            run_study(one, path, progress=False)
-    for written in write_report(study, path):
-        print(written)
+    rows = []
+    for name in options.studies:
+        module = f"studies.paper.{name}"
+        told = ("--preset", "gpu", "--results", str(options.results))
+        train = ("-m", module, *told, "--jobs", str(options.jobs))
+        status, text = _run(backend, train, max(1.0, end - time.monotonic()))
+        if status is None:
+            _run(backend, ("-m", module, *told, "--report"), 120.0)
+        done, planned = _count(name, options.results)
+        why = {} if status in (0, None) else {"result": text.strip()[-200:]}
+        met = done == planned
+        rows.append({"study": name, "runs": done, "of": planned, "met": met, **why})
+    return rows
+
+
+def _count(name: str, folder: Path) -> tuple[int, int]:
+    """How many runs of a study there are, and how many there will be."""
+    import importlib
+
+    from studies.engine import records, report, running
+
+    study = importlib.import_module(f"studies.paper.{name}").PRESETS["gpu"]
+    path = report.result_file(folder, study, "gpu")
+    found = running.find(study, records.read(path)) if path.exists() else {}
+    return len(found), len(list(study.runs()))
 
 
 if __name__ == "__main__":

@@ -72,21 +72,23 @@ def resnet50v2() -> Subject:
     return Subject(network, (64, 64, 3), 8)
 
 
-def vit() -> Subject:
+def vit(
+    layers: int = 6, heads: int = 4, width: int = 128, inner: int = 256, batch: int = 16
+) -> Subject:
     """A small ViT of KerasHub, whose blocks lie inside the calls of its layers."""
     import keras_hub
 
     backbone = keras_hub.models.ViTBackbone(
         image_shape=(32, 32, 3),
         patch_size=4,
-        num_layers=6,
-        num_heads=4,
-        hidden_dim=128,
-        mlp_dim=256,
+        num_layers=layers,
+        num_heads=heads,
+        hidden_dim=width,
+        mlp_dim=inner,
     )
     features = keras.layers.GlobalAveragePooling1D()(backbone.output)
     logits = keras.layers.Dense(CLASSES)(features)
-    return Subject(keras.Model(backbone.inputs, logits), (32, 32, 3), 16)
+    return Subject(keras.Model(backbone.inputs, logits), (32, 32, 3), batch)
 
 
 def dense(blocks: int = 100, width: int = 16, batch: int = 32) -> Subject:

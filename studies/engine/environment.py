@@ -22,8 +22,9 @@ def describe() -> dict[str, Any]:
     """Backend, package versions and git revision of this process.
 
     Returns:
-        `backend`, `versions` (package to version, of those that are installed) and
-        `revision` (commit of this clone, with `+changes` behind it if tracked files
+        `backend`, `versions` (package to version, of those that are installed),
+        `device` (name of the GPU; left out where the backend uses none) and `revision`
+        (commit of this clone, with `+changes` behind it if tracked files
         differ from it, or `None` outside of one).
     """
     backend = keras.backend.backend()
@@ -33,7 +34,28 @@ def describe() -> dict[str, Any]:
         if package not in others:
             with contextlib.suppress(importlib.metadata.PackageNotFoundError):
                 versions[package] = importlib.metadata.version(package)
-    return {"backend": backend, "versions": versions, "revision": _revision()}
+    told = {"backend": backend, "versions": versions, "revision": _revision()}
+    return {**told, "device": gpu()} if gpu() else told
+
+
+@functools.cache
+def gpu() -> str:
+    """The name of the GPU that this process computes on, or nothing."""
+    backend = keras.backend.backend()
+    if backend == "torch":
+        import torch
+
+        return torch.cuda.get_device_name(0) if torch.cuda.is_available() else ""
+    if backend == "jax":
+        import jax
+
+        device = jax.devices()[0]
+        return str(device.device_kind) if device.platform == "gpu" else ""
+    import tensorflow
+
+    found = tensorflow.config.list_physical_devices("GPU")[:1]
+    ask = tensorflow.config.experimental.get_device_details
+    return str(ask(found[0]).get("device_name", "GPU")) if found else ""
 
 
 def pin_threads(threads: int) -> None:

@@ -12,6 +12,7 @@ import keras_lap
 from keras_lap.datasets import Dataset
 from studies.engine.augmentation import crop_and_flip
 from studies.engine.building import build_network, load_data
+from studies.engine.environment import gpu
 from studies.engine.methods import FIXED_WEIGHT, LEAST_ACTION, Method
 from studies.engine.optimisation import CoupledSGD, OneCycle
 from studies.engine.study import Run, Training, regularised
@@ -19,6 +20,7 @@ from studies.engine.study import Run, Training, regularised
 # Keeps the draw of the half of the test examples apart from the other draws.
 _HALF_STREAM = 2
 _EVALUATION_BATCH = 100
+_EVALUATION_BATCH_OF_GPU = 1000  # a small batch leaves it waiting
 
 
 def train(run: Run) -> dict[str, Any]:
@@ -147,7 +149,7 @@ class _Watch(keras.callbacks.Callback):
         for name in ("transport_cost", "multiplier"):
             if name in logs:
                 self._note(name, logs[name])
-        logits = self.model.predict(self._x, batch_size=_EVALUATION_BATCH, verbose=0)
+        logits = self.model.predict(self._x, batch_size=_batch(), verbose=0)
         predicted = np.argmax(logits, axis=-1)
         first = 0
         for name, labels in self._labels.items():
@@ -205,6 +207,11 @@ def _cross_entropy() -> keras.losses.Loss:
     return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
+def _batch() -> int:
+    """Examples that are evaluated at once."""
+    return _EVALUATION_BATCH_OF_GPU if gpu() else _EVALUATION_BATCH
+
+
 def _recorder(network: keras.Model) -> keras_lap.DisplacementRecorder:
     return keras_lap.DisplacementRecorder(
         network, keras_lap.find_residual_blocks(network, include_projections=True)
@@ -216,8 +223,8 @@ def _block_costs(network: keras.Model, x: np.ndarray) -> list[float]:
     recorder = _recorder(network)
     energy = keras_lap.energies.DisplacementEnergy()
     costs = np.zeros(())
-    for first in range(0, len(x), _EVALUATION_BATCH):
-        batch = x[first : first + _EVALUATION_BATCH]
+    for first in range(0, len(x), _batch()):
+        batch = x[first : first + _batch()]
         _, moved = recorder(batch, training=False)
         costs = costs + len(batch) * np.array(
             [keras.ops.convert_to_numpy(energy(d)) for d in moved]

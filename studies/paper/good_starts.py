@@ -91,7 +91,22 @@ def study(filters: int, pool: int | None, test_size: int | None) -> Study:
 
 
 TABLES = (tables.comparison, rivals.rivals)
-PRESETS = {"paper": study(64, None, None), "small": study(8, 2, 2000)}
+
+
+def on_gpu() -> Study:
+    """The pair alone at full size, for minutes of a GPU."""
+    full = study(64, None, 2000)
+    settings = tuple(s for s in full.settings if s.label in ON_GPU)
+    settings = tuple(sorted(settings, key=lambda s: ON_GPU.index(s.label)))
+    return dataclasses.replace(full, settings=settings)
+
+
+ON_GPU = ("1000 images", "4000 images", "10000 images")
+PRESETS = {
+    "paper": study(64, None, None),
+    "small": study(8, 2, 2000),
+    "gpu": on_gpu(),
+}
 
 if __name__ == "__main__":
     command_line.main(PRESETS, TABLES, (figures.accuracies, figures.training))

@@ -100,7 +100,31 @@ def small() -> Study:
     )
 
 
-PRESETS = {"paper": paper(), "small": small(), "protocol": protocol()}
+def on_gpu() -> Study:
+    """Of the authors' protocol what fits into minutes of a GPU."""
+    full = paper()
+    settings = tuple(
+        dataclasses.replace(
+            setting,
+            data=dataclasses.replace(setting.data, validation_size=200, test_size=1000),
+            methods=tuple(
+                m for m in setting.methods if m.initial_multiplier in (None, 5.0)
+            ),
+        )
+        for setting in full.settings
+        if setting.data.train_size in (100, 200)
+    )
+    return dataclasses.replace(
+        full, settings=settings, seeds=tuple(range(10)), one_by_one=True
+    )
+
+
+PRESETS = {
+    "paper": paper(),
+    "small": small(),
+    "protocol": protocol(),
+    "gpu": on_gpu(),
+}
 
 TABLES = (tables.comparison, tables.correlation)
 
