@@ -4,8 +4,8 @@
     python benchmarks/gpu.py [--parts tests cost studies] [--backend torch jax]
 
 It runs in whatever environment has this project's clone, Keras and a backend that sees
-a GPU; the studies, which train on the last of the backends, also need MNIST and CIFAR-10
-as in `keras_lap.datasets`. Each part ends within its minutes; a part that is run again
+a GPU; the studies, which train on the last of the backends, also need MNIST and
+CIFAR-10 as in `keras_lap.datasets`. Each part ends within its minutes; a part that is run again
 goes on where its results end (the studies, run by run), or takes the place of what was
 found before. `benchmarks/results/gpu.json` has what is found, `studies/results/` the
 runs of the studies.
@@ -140,9 +140,9 @@ def _run(
         status: int | None = None
         with contextlib.suppress(subprocess.TimeoutExpired):
             status = process.wait(seconds)
-        if status is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # workers can outlive a failure
+        process.wait()
         out.seek(0)
         text = out.read()
     print(text[-4000:], file=sys.stderr)
@@ -153,7 +153,9 @@ def tests(
     backend: str, seconds: float, options: argparse.Namespace
 ) -> list[harness.Row]:
     """The tests that are marked `gpu`."""
-    command = ["-m", "pytest", "tests/training/test_gpu.py", "-m", "gpu", "-q"]
+    # Without the project's options, which leave the last line out.
+    quiet = ("-o", "addopts=", "-q", "-m", "gpu")
+    command = ("-m", "pytest", "tests/training/test_gpu.py", *quiet)
     status, text = _run(backend, command, seconds)
     last = text.strip().splitlines()[-1:]
     return [{"result": "; ".join(last), "met": status == 0 and "passed" in text}]
@@ -170,7 +172,7 @@ def cost(
             why = "not done in time" if status is None else text.strip()[-300:]
             return [{"failure": why}]
         text = (Path(folder) / "gpu_step.json").read_text("utf-8")
-    return json.loads(text)["rows"]  # type: ignore[no-any-return]
+    return json.loads(text)["rows"]
 
 
 def studies(
@@ -186,16 +188,18 @@ def studies(
         status, text = _run(backend, train, max(1.0, end - time.monotonic()))
         if status is None:
             _run(backend, ("-m", module, *told, "--report"), 120.0)
-        done, planned = _count(name, options.results)
+        done, planned = _count(backend, name, options.results)
         why = {} if status in (0, None) else {"result": text.strip()[-200:]}
         met = done == planned
         rows.append({"study": name, "runs": done, "of": planned, "met": met, **why})
     return rows
 
 
-def _count(name: str, folder: Path) -> tuple[int, int]:
+def _count(backend: str, name: str, folder: Path) -> tuple[int, int]:
     """How many runs of a study there are, and how many there will be."""
     import importlib
+
+    os.environ["KERAS_BACKEND"] = backend  # TensorFlow is not everywhere
 
     from studies.engine import records, report, running
 

@@ -24,7 +24,7 @@ FIVE_FIRST = f"{FIVE}, λ first"
 LIGHT = "least action, λ_0 = 500, λ first"
 SIZES = (100, 200, 300, 500)
 TABLE_1, DEPTH = "table1_mnist-small.md", "depth-small.md"
-PROTOCOL = "table1_mnist-protocol.md"
+PROTOCOL, FULL_SIZE = "table1_mnist-protocol.md", "table1_mnist-gpu.md"
 COSTS, CIRCLES = "cost_accuracy-small.md", "two_circles-small.md"
 WIDE = (50, 100, 500)  # units
 KEPT = ("augmented", "averaged")
@@ -182,6 +182,23 @@ LEAST_ACTION = (
         change(("100 images, normal 0.05", FIRST), ("200 images, normal 0.05", FIRST)),
     ),
     Claim(
+        "The same at the authors' size (64 filters, 300 epochs), on a GPU: bad start",
+        "protocol",
+        FULL_SIZE,
+        change(
+            ("100 images, normal 1", FIVE_FIRST), ("200 images, normal 1", FIVE_FIRST)
+        ),
+    ),
+    Claim(
+        "… and from a good start",
+        "protocol",
+        FULL_SIZE,
+        change(
+            ("100 images, normal 0.05", FIVE_FIRST),
+            ("200 images, normal 0.05", FIVE_FIRST),
+        ),
+    ),
+    Claim(
         "Narrower confidence intervals: 100, 200, 300, 500 images, bad start",
         "Table 1",
         TABLE_1,
@@ -259,6 +276,23 @@ LEAST_ACTION = (
         "protocol",
         "good_starts-small.md",
         change(("4000 images", FIVE)),
+    ),
+    Claim(
+        "… and 10 000 images",
+        "protocol",
+        "good_starts-small.md",
+        change(("10000 images", FIVE)),
+    ),
+    Claim(
+        "… and with one ingredient less, 1000 images: no schedule, no bound on the "
+        "gradient, no decay",
+        claims.OURS,
+        "good_starts-small.md",
+        change(
+            ("1000 images, constant rate", FIVE),
+            ("1000 images, gradient not bounded", FIVE),
+            ("1000 images, no decay", FIVE),
+        ),
     ),
     Claim(
         "… and it gains more than weight decay, dropout or label smoothing, each tuned "

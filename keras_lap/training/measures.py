@@ -94,13 +94,16 @@ class Measures(keras.metrics.Metric):
 
     def result(self) -> dict[str, Any]:
         """The values by the names of the logs; NaN for what was not measured."""
-        sums, many = self.sums.value, self._means
+        sums, many, choose = self.sums.value, self._means, where
+        if replicas.is_known_to_jax(sums):  # or each number is an operation of its own
+            sums, choose = np.asarray(sums), np.where
         # 0 / 0 is NaN, on every backend.
-        means = sums[:many] / sums[many : 2 * many]
-        lasts = sums[self._added : -1] / sums[-1]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            means = sums[:many] / sums[many : 2 * many]
+            lasts = sums[self._added : -1] / sums[-1]
         # What only its last value counts of is a λ: none, or one that switches its term
         # off, is infinite for the reader.
-        lasts = where((lasts <= 0) | (lasts >= GREATEST), np.inf, lasts)
+        lasts = choose((lasts <= 0) | (lasts >= GREATEST), np.inf, lasts)
         values = [
             *(means[index] for index in range(many)),
             *(lasts[index] for index in range(len(self.names) - many)),

@@ -126,6 +126,15 @@ def runs_as_written() -> bool:
     return _BACKEND == "torch" and not torch.compiler.is_compiling()
 
 
+def is_known_to_jax(value: Any) -> bool:
+    """Whether an array of JAX has its numbers, outside of what is compiled."""
+    if _BACKEND != "jax":
+        return False
+    import jax
+
+    return not isinstance(value, jax.core.Tracer)
+
+
 def writes_files() -> bool:
     """Whether this process is the one of several that writes files."""
     if _BACKEND == "jax":

@@ -53,8 +53,8 @@ def _parser(title: str, presets: Sequence[str]) -> argparse.ArgumentParser:
         choices=presets,
         default="small",
         help="small is for two processor cores; protocol, too, but with the authors' "
-        "decay, schedule, networks and order of λ; paper is all of it, gpu what takes a "
-        "GPU minutes",
+        "decay, schedule, networks and order of λ; paper is all of it, gpu what takes "
+        "minutes of a GPU",
     )
     parser.add_argument(
         "--report",

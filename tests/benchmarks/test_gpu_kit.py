@@ -5,10 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+import time
 from pathlib import Path
 
 import keras
 import pytest
+
+from studies.engine import environment, training
+from studies.paper import good_starts, table1_mnist
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
 OLD = {"part": "tests", "backend": "torch", "device": "some card", "result": "old"}
@@ -66,31 +70,77 @@ def test_a_part_whose_time_is_over_is_stopped(kit):
     assert text == "begun\n"
 
 
-def test_the_table_is_the_papers_at_two_sizes(kit, tmp_path):
-    study, path = kit._study(tmp_path)
-    sizes = {setting.data.train_size for setting in study.settings}
-    assert (sizes, len(study.settings), len(study.seeds)) == ({100, 200}, 4, 10)
-    assert {setting.network.filters for setting in study.settings} == {64}
-    assert {setting.training.epochs for setting in study.settings} == {300}
-    assert path == tmp_path / "table1_mnist-paper.jsonl"
+def is_alive(process):
+    """Whether it runs; one that nobody has waited for yet does not."""
+    try:
+        state = Path(f"/proc/{process}/stat").read_text("utf-8").rpartition(")")[2]
+    except OSError:
+        return False
+    return state.split()[0] != "Z"
 
 
-def test_it_goes_on_where_its_time_was_over(kit, monkeypatch, tmp_path):
-    study = kit._study(tmp_path)[0]
-    trained = []
-    monkeypatch.setattr(
-        "studies.engine.running.run_study",
-        lambda one, *_, **__: trained.append((one.seeds, one.settings)),
+def test_no_worker_outlives_its_part(kit, tmp_path):
+    """A worker that goes on would take the card from the next part."""
+    worker = (
+        "import subprocess, sys; "
+        "print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])"
+        ".pid, flush=True); sys.exit(3)"
     )
-    monkeypatch.setattr("studies.engine.report.write_report", lambda *_: [])
-    with pytest.raises(SystemExit, match="time is over at seed 0"):
-        kit._train(tmp_path, -1.0)
-    assert trained == []
-    kit._train(tmp_path, 100.0)
-    assert trained == [
-        ((seed,), (setting,)) for seed in study.seeds for setting in study.settings
+    status, text = kit._run("torch", ["-c", worker], 30.0)
+    assert status == 3
+    end = time.monotonic() + 5.0
+    while is_alive(int(text)):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_the_table_is_the_papers_at_two_sizes():
+    full, part = (table1_mnist.PRESETS[name] for name in ("paper", "gpu"))
+    chosen = {setting.label: setting for setting in full.settings}
+    assert {setting.data.train_size for setting in part.settings} == {100, 200}
+    assert len(part.seeds) == 10
+    for setting in part.settings:
+        assert setting.network == chosen[setting.label].network
+        assert setting.training == chosen[setting.label].training
+        assert set(setting.methods) <= set(chosen[setting.label].methods)
+
+
+def test_the_good_starts_are_at_full_width():
+    full, part = (good_starts.PRESETS[name] for name in ("paper", "gpu"))
+    assert [setting.label for setting in part.settings] == list(good_starts.ON_GPU)
+    for setting in part.settings:
+        (whole,) = (each for each in full.settings if each.label == setting.label)
+        test = dataclasses.replace(whole.data, test_size=2000)
+        assert dataclasses.replace(whole, data=test) == setting
+
+
+def test_studies_go_on_and_are_counted(kit, monkeypatch, tmp_path):
+    """A study whose time is over is reported; the next has what is left."""
+    calls = []
+
+    def run(backend, command, seconds):
+        calls.append((backend, command[1], "--report" in command, seconds))
+        first_is_over = len(calls) == 1
+        return (None if first_is_over else 0), "last words"
+
+    monkeypatch.setattr(kit, "_run", run)
+    monkeypatch.setattr(kit, "device_of", lambda backend: "new card")
+    few = tmp_path / "runs"
+    options = ("--backend", "torch", "--parts", "studies", "--results", str(few))
+    table, starts = call(kit, monkeypatch, tmp_path, *options, "--minutes", "5")
+    assert [call[:3] for call in calls] == [
+        ("torch", "studies.paper.table1_mnist", False),
+        ("torch", "studies.paper.table1_mnist", True),
+        ("torch", "studies.paper.good_starts", False),
     ]
-    one = dataclasses.replace(study, settings=study.settings[:1], seeds=(0,))
-    assert {r.fingerprint() for r in one.runs()} <= {
-        r.fingerprint() for r in study.runs()
-    }
+    assert calls[0][3] == pytest.approx(300.0, abs=5.0)
+    assert (table["runs"], table["of"], table["met"]) == (0, 80, False)
+    assert (starts["runs"], starts["of"]) == (0, 60)
+
+
+def test_the_card_is_named(monkeypatch):
+    assert "device" not in environment.describe.__wrapped__()
+    monkeypatch.setattr(environment, "gpu", lambda: "new card")
+    assert environment.describe.__wrapped__()["device"] == "new card"
+    monkeypatch.setattr(training, "gpu", lambda: "new card")
+    assert training._batch() > 100

@@ -88,3 +88,12 @@ def test_layers_that_recompute_do_not_train(digits):
     network.compile("sgd", crossentropy())
     with pytest.raises(ValueError, match="custom_gradient"):
         network.fit(*digits, verbose=0)
+
+
+@only("torch")
+def test_a_numbered_processor():
+    """Keras's: a parameter that goes from "cpu" to "cpu:0" becomes a plain tensor."""
+    with keras.device("cpu:0"), pytest.raises(RuntimeError, match="require gradients"):
+        keras.Sequential([keras.Input((3,)), L.Dropout(0.5)])
+    with keras.device("cpu:0"), pytest.raises(RuntimeError, match="require gradients"):
+        keras_lap.LeastActionModel(build_dense_network())
