@@ -4,8 +4,8 @@
     python benchmarks/gpu.py [--parts tests cost studies] [--backend torch jax]
 
 It runs in whatever environment has this project's clone, Keras and a backend that sees
-a GPU; the studies, which train on the last of the backends, also need MNIST and
-CIFAR-10 as in `keras_lap.datasets`. Each part ends within its minutes; a part that is run again
+a GPU. The studies train on the last of the backends, and also need MNIST and CIFAR-10
+as in `keras_lap.datasets`. Each part ends within its minutes; a part that is run again
 goes on where its results end (the studies, run by run), or takes the place of what was
 found before. `benchmarks/results/gpu.json` has what is found, `studies/results/` the
 runs of the studies.
