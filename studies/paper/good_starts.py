@@ -62,7 +62,11 @@ def study(filters: int, pool: int | None, test_size: int | None) -> Study:
     """The pair first, fewer images, the rivals, what brings the change, and more."""
 
     def setting(
-        size: int, label: str = "", methods: tuple[Method, ...] = PAIR, **changes: Any
+        size: int,
+        label: str = "",
+        methods: tuple[Method, ...] = PAIR,
+        averaged: int | None = pool,
+        **changes: Any,
     ) -> Setting:
         training = Training(
             EPOCHS[size], 64, clip_norm=5.0, coupled_decay=5e-4, schedule="one cycle"
@@ -70,7 +74,7 @@ def study(filters: int, pool: int | None, test_size: int | None) -> Study:
         return Setting(
             f"{size} images{label and ', '}{label}",
             Network("small_image_resnet", filters, 12, initializer=TORCH),
-            Data("cifar10", size, 1000, test_size, balanced=False, pool=pool),
+            Data("cifar10", size, 1000, test_size, balanced=False, pool=averaged),
             dataclasses.replace(training, **changes),
             methods,
         )
@@ -84,6 +88,7 @@ def study(filters: int, pool: int | None, test_size: int | None) -> Study:
             setting(1000, "with rivals", (*PAIR, *RIVALS)),
             *(setting(1000, label, **change) for label, change in OTHERWISE.items()),
             setting(10_000),
+            *([setting(1000, "32x32 pixels", averaged=None)] if pool else []),
         ),
         seeds=tuple(range(8100, 8110)),
         one_by_one=True,
