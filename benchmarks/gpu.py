@@ -33,14 +33,7 @@ PARTS = ("tests", "cost", "studies")
 STUDIES = ("table1_mnist", "good_starts")  # the presets `gpu` of studies/paper
 ROOT = harness.FOLDER.resolve().parent
 COMMITTED = ROOT / "studies" / "results"
-_ASK = {
-    "torch": "import torch; print(torch.cuda.get_device_name(0))",
-    "jax": "import jax; d = jax.devices()[0]; print(d.device_kind if "
-    "d.platform == 'gpu' else '')",
-    "tensorflow": "import tensorflow as tf; c = tf.config; "
-    "found = c.list_physical_devices('GPU')[0]; "
-    "print(c.experimental.get_device_details(found)['device_name'])",
-}
+_ASK = "from studies.engine.environment import gpu; print(gpu())"
 # Many processes share the card: none may take all of its memory. What JAX compiled for
 # one serves the others.
 _SHARED = {
@@ -100,8 +93,14 @@ def _options() -> argparse.Namespace:
 
 def device_of(backend: str) -> str:
     """The name of the GPU that a backend sees, or nothing."""
-    command = [sys.executable, "-c", _ASK[backend]]
-    asked = subprocess.run(command, capture_output=True, text=True, check=False)
+    asked = subprocess.run(
+        [sys.executable, "-c", _ASK],
+        cwd=ROOT,
+        env={**_SHARED, **os.environ, "KERAS_BACKEND": backend},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     return asked.stdout.strip() if asked.returncode == 0 else ""
 
 

@@ -8,26 +8,11 @@ import pytest
 from support.basics import as_numpy, build_dense_network, crossentropy
 
 import keras_lap
-
-
-def has_gpu():
-    """Whether the backend of this run can use a GPU."""
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        return bool(tf.config.list_physical_devices("GPU"))
-    if keras.backend.backend() == "torch":
-        import torch
-
-        return torch.cuda.is_available()
-    import jax
-
-    return jax.default_backend() == "gpu"
-
+from studies.engine.environment import gpu
 
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.skipif(not has_gpu(), reason="no GPU that this backend can use"),
+    pytest.mark.skipif(not gpu(), reason="no GPU that this backend can use"),
 ]
 
 
@@ -62,10 +47,10 @@ def train(device, x, y, dtype="float32"):
 def test_agrees_with_the_processor(digits):
     """To 1e-3: GPUs may multiply float32 matrices in TF32, with 10 bits of mantissa."""
     # Not "cpu:0": on PyTorch, Keras 3.15.1 cannot make an integer variable there.
-    gpu, cpu = train("gpu:0", *digits), train("cpu", *digits)
-    assert cpu[0][-1] > 2.5
-    np.testing.assert_allclose(gpu[0], cpu[0], rtol=1e-3)
-    for a, b in zip(gpu[1], cpu[1], strict=True):
+    there, here = train("gpu:0", *digits), train("cpu", *digits)
+    assert here[0][-1] > 2.5
+    np.testing.assert_allclose(there[0], here[0], rtol=1e-3)
+    for a, b in zip(there[1], here[1], strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3)
 
 
