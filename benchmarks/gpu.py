@@ -96,12 +96,18 @@ def device_of(backend: str) -> str:
     asked = subprocess.run(
         [sys.executable, "-c", _ASK],
         cwd=ROOT,
-        env={**_SHARED, **os.environ, "KERAS_BACKEND": backend},
+        env=_environment(backend),
         capture_output=True,
         text=True,
         check=False,
     )
     return asked.stdout.strip() if asked.returncode == 0 else ""
+
+
+def _environment(backend: str) -> dict[str, str]:
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    own = {"KERAS_BACKEND": backend, "PYTHONPATH": path}
+    return {**_SHARED, **os.environ, **own}
 
 
 def _known(folder: Path) -> list[harness.Row]:
@@ -125,13 +131,11 @@ def _run(
     backend: str, command: Sequence[str], seconds: float
 ) -> tuple[int | None, str]:
     """The status of a command, None where its time was over, and what it printed."""
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    own = {"KERAS_BACKEND": backend, "PYTHONPATH": path}
     with tempfile.TemporaryFile("w+") as out:
         process = subprocess.Popen(
             [sys.executable, *command],
             cwd=ROOT,
-            env={**_SHARED, **os.environ, **own},
+            env=_environment(backend),
             stdout=out,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # with its workers it is stopped

@@ -12,18 +12,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import Any
 
 import harness
 import keras
-import numpy as np
+import step_overhead
 import timing
-from subjects import CLASSES, Subject, compiled, dense, vit
+from subjects import CLASSES, Subject, dense, vit
 
 import keras_lap
 
 SECONDS = 20.0  # of a case, in which it has as many rounds as it can
-CALLBACKS = {"no callback": None, "every = 1": 1}
+ENERGY, CALLBACKS = "p = 2", {"no callback": None, "every = 1": 1}
 
 
 def resnet9() -> Subject:
@@ -77,35 +76,20 @@ def measure(subject: str, dtype: str, rounds: int, budget: float) -> list[harnes
     """Fits one network in all ways in turn."""
     keras.config.set_dtype_policy(dtype)
     build, batches, goal = SUBJECTS[subject]
-    seconds = timing.alternate(_fits(build, batches), rounds, budget)
-    plain = seconds["plain"]
-    ours = {name: seconds[name] for name in CALLBACKS}
-    overhead = timing.ratio(
-        np.concatenate([*ours.values()]), np.tile(plain, len(CALLBACKS))
-    )
+    fits = step_overhead.all_fits(build, batches, {ENERGY: 2.0}, CALLBACKS)
+    seconds = timing.alternate(fits, rounds, budget)
+    overhead, over = step_overhead.over_plain(seconds, ENERGY, CALLBACKS)
     return [
         {
             "network": subject,
             "dtype": dtype,
-            "plain_ms": timing.milliseconds(plain, batches),
-            "plain again": timing.ratio(seconds["plain again"], plain),
+            "plain_ms": timing.milliseconds(seconds["plain"], batches),
+            "plain again": timing.ratio(seconds["plain again"], seconds["plain"]),
             "overhead": overhead,
             "met": overhead["median"] <= goal,
-            **{name: timing.ratio(times, plain) for name, times in ours.items()},
+            **over,
         }
     ]
-
-
-def _fits(build: Callable[[], Subject], batches: int) -> dict[str, Any]:
-    subject = build()
-    data = subject.data(batches)
-    plain = timing.fit(compiled(subject.network), data)
-    fits = {"plain": plain, "plain again": plain}
-    model = compiled(keras_lap.LeastActionModel(build().network, 2.0, 5.0))
-    for callback, every in CALLBACKS.items():
-        update = keras_lap.callbacks.MultiplierUpdate(1.0, every or 1)
-        fits[callback] = timing.fit(model, data, [update] if every else [])
-    return fits
 
 
 BENCHMARK = harness.Benchmark(

@@ -15,13 +15,13 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import harness
 import numpy as np
 import timing
-from subjects import SUBJECTS, compiled
+from subjects import SUBJECTS, Subject, compiled
 
 import keras_lap
 
@@ -56,8 +56,9 @@ def cases(quick: bool) -> list[harness.Case]:
 
 def measure(subject: str, rounds: int, budget: float) -> list[harness.Row]:
     """Fits one network in all ways in turn."""
-    seconds = timing.alternate(_fits(subject), rounds, budget, clock=time.process_time)
-    plain = seconds["plain"]
+    batches = BATCHES.get(subject, BATCHES_OF_DENSE)
+    fits = all_fits(SUBJECTS[subject], batches, ENERGIES, CALLBACKS)
+    seconds = timing.alternate(fits, rounds, budget, clock=time.process_time)
     goal = GOALS.get(subject, 1.10)
     often, seldom = (
         np.concatenate([seconds[f"{energy} / every = {n}"] for energy in ENERGIES])
@@ -66,15 +67,13 @@ def measure(subject: str, rounds: int, budget: float) -> list[harness.Row]:
     as_often = timing.ratio(often, seldom)
     rows = []
     for energy in ENERGIES:
-        own = {name: seconds[f"{energy} / {name}"] for name in CALLBACKS}
-        over = {name: timing.ratio(times, plain) for name, times in own.items()}
-        overhead = timing.ratio(np.concatenate([*own.values()]), np.tile(plain, 3))
+        overhead, over = over_plain(seconds, energy, CALLBACKS)
         rows.append(
             {
                 "network": subject,
                 "energy": energy,
-                "plain_ms": timing.milliseconds(plain, _batches(subject)),
-                "plain again": timing.ratio(seconds["plain again"], plain),
+                "plain_ms": timing.milliseconds(seconds["plain"], batches),
+                "plain again": timing.ratio(seconds["plain again"], seconds["plain"]),
                 "overhead": overhead,
                 "every = 1 over 50": as_often,
                 "met": overhead["median"] <= goal and as_often["median"] <= 1.02,
@@ -84,23 +83,42 @@ def measure(subject: str, rounds: int, budget: float) -> list[harness.Row]:
     return rows
 
 
-def _batches(name: str) -> int:
-    return BATCHES.get(name, BATCHES_OF_DENSE)
+def all_fits(
+    build: Callable[[], Subject],
+    batches: int,
+    energies: Mapping[str, Any],
+    callbacks: Mapping[str, int | None],
+) -> dict[str, Callable[[], None]]:
+    """What is timed: plain twice, and each energy with each callback, by their names.
 
-
-def _fits(name: str) -> dict[str, Callable[[], None]]:
-    build, batches = SUBJECTS[name], _batches(name)
+    Args:
+        build: Makes the network and its data.
+        batches: Of one fit.
+        energies: By name.
+        callbacks: `every` of `MultiplierUpdate` by name; None for no callback.
+    """
     subject = build()
     data = subject.data(batches)
     plain = timing.fit(compiled(subject.network), data)
     fits = {"plain": plain, "plain again": plain}
-    for energy, value in ENERGIES.items():
+    for energy, value in energies.items():
         model = compiled(keras_lap.LeastActionModel(build().network, value, 5.0))
-        for callback, every in CALLBACKS.items():
+        for callback, every in callbacks.items():
             update = keras_lap.callbacks.MultiplierUpdate(1.0, every or 1)
             run = timing.fit(model, data, [update] if every else [])
             fits[f"{energy} / {callback}"] = run
     return fits
+
+
+def over_plain(
+    seconds: timing.Seconds, energy: str, callbacks: Iterable[str]
+) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+    """Ratios to plain training: of all callbacks' rounds together, and of each."""
+    plain = seconds["plain"]
+    own = {name: seconds[f"{energy} / {name}"] for name in callbacks}
+    over = {name: timing.ratio(times, plain) for name, times in own.items()}
+    together = np.concatenate([*own.values()])
+    return timing.ratio(together, np.tile(plain, len(own))), over
 
 
 BENCHMARK = harness.Benchmark(

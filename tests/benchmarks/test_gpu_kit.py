@@ -139,6 +139,7 @@ def test_studies_go_on_and_are_counted(kit, monkeypatch, tmp_path):
 
 
 def test_the_card_is_named(monkeypatch):
+    monkeypatch.setattr(environment, "gpu", lambda: "")
     assert "device" not in environment.describe.__wrapped__()
     monkeypatch.setattr(environment, "gpu", lambda: "new card")
     assert environment.describe.__wrapped__()["device"] == "new card"
