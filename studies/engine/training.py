@@ -46,29 +46,9 @@ def train(run: Run) -> dict[str, Any]:
         asks for them.
     """
     start = time.perf_counter()
-    keras.utils.clear_session()
-    keras.utils.set_random_seed(run.seed)
     data = load_data(run.data, run.seed)
-    described, training = regularised(run.network, run.training, run.method)
-    network = build_network(described, data.input_shape, data.num_classes, run.seed)
-    model, callbacks = _wrap(network, run.method)
-    batches = Batches(
-        *data.train, training.batch_size, run.seed, training.crop_and_flip
-    )
-    steps = training.epochs * len(batches)
-    model.compile(_optimizer(training, steps), training.loss or _cross_entropy())
-    watch = _Watch(batches, data, run.seed)
-    if training.drop_epochs:
-        schedule = keras.callbacks.LearningRateScheduler(lambda e, _: training.rate(e))
-        callbacks.append(schedule)
-    model.fit(
-        batches,
-        epochs=training.epochs,
-        # The watch last: what others do at the end of an epoch is training.
-        callbacks=[*callbacks, watch],
-        shuffle=False,
-        verbose=0,
-    )
+    watch = _Watch(data, run.seed)
+    network = fit(run, data, watch)
     result = {
         **watch.measured,
         "epoch_seconds": float(np.median(watch.seconds[1:] or watch.seconds)),
@@ -77,6 +57,43 @@ def train(run: Run) -> dict[str, Any]:
     if run.keep_states is not None:
         result["states"] = _states(network, data.test, run.keep_states)
     return {**result, "seconds": time.perf_counter() - start}
+
+
+def fit(
+    run: Run, data: Dataset, watch: keras.callbacks.Callback | None = None
+) -> keras.Model:
+    """Trains what a run describes.
+
+    Args:
+        run: What to train.
+        data: What the run's description loads.
+        watch: A callback that measures. It comes last: what others do at the end of an
+            epoch is training.
+
+    Returns:
+        The bare network, trained.
+    """
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(run.seed)
+    described, training = regularised(run.network, run.training, run.method)
+    network = build_network(described, data.input_shape, data.num_classes, run.seed)
+    model, callbacks = _wrap(network, run.method)
+    batches = Batches(
+        *data.train, training.batch_size, run.seed, training.crop_and_flip
+    )
+    steps = training.epochs * len(batches)
+    model.compile(_optimizer(training, steps), training.loss or _cross_entropy())
+    if training.drop_epochs:
+        schedule = keras.callbacks.LearningRateScheduler(lambda e, _: training.rate(e))
+        callbacks.append(schedule)
+    model.fit(
+        batches,
+        epochs=training.epochs,
+        callbacks=[_Order(batches), *callbacks, *([watch] if watch else [])],
+        shuffle=False,
+        verbose=0,
+    )
+    return network
 
 
 class Batches(keras.utils.PyDataset):
@@ -122,12 +139,22 @@ class Batches(keras.utils.PyDataset):
         return generator.permutation(len(self._y))
 
 
-class _Watch(keras.callbacks.Callback):
-    """Sets the epoch of the batches, and measures after every epoch."""
+class _Order(keras.callbacks.Callback):
+    """Sets the epoch of the batches."""
 
-    def __init__(self, batches: Batches, data: Dataset, seed: int):
+    def __init__(self, batches: Batches):
         super().__init__()
         self._batches = batches
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._batches.epoch = epoch
+
+
+class _Watch(keras.callbacks.Callback):
+    """Measures after every epoch."""
+
+    def __init__(self, data: Dataset, seed: int):
+        super().__init__()
         order = np.random.default_rng((seed, 0, _HALF_STREAM))
         count = len(data.test.y)
         self._half = order.permutation(count)[: max(count // 2, 1)]
@@ -141,7 +168,6 @@ class _Watch(keras.callbacks.Callback):
         self.seconds: list[float] = []
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self._batches.epoch = epoch
         self._start = time.perf_counter()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

@@ -1,0 +1,167 @@
+"""Short transport on training images, long for some test points: which, and why.
+
+The bad start of Table 1 in the authors' protocol: 100 images of MNIST, 300 epochs, at
+three widths. In inference batch normalisation divides by the variance that it has seen.
+Of a channel that is silent on the training images that is next to nothing, and a test
+image that wakes it is carried far. Measured: how far single test images go, whether
+those go far that are large once normalised, and how far they go if no channel's
+variance is below a hundredth of the median of its layer.
+
+    python -m studies.paper.silent_channels
+    python -m studies.paper.silent_channels --report
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+import keras_lap
+from keras_lap.trajectory import DisplacementRecorder
+from studies.engine import Study, published, records
+from studies.engine.building import load_data
+from studies.engine.environment import describe
+from studies.engine.statistics import scipy_stats
+from studies.engine.tables import Table
+from studies.engine.training import fit
+from studies.paper.table1_mnist import PRESETS
+
+NAME = "silent_channels.jsonl"
+FILTERS, SEEDS = (8, 24, 64), (0, 1, 2)
+# Of the median of the variances of a layer: what is below is called silent.
+FLOOR = 0.01
+_BATCH = 100
+_NOTE = (
+    "The cost of a test image is `Σ_k mean |v_k|²` over the blocks, in inference, of "
+    "1000 images: the median, that which one in ten exceeds, and the mean; then the "
+    "mean after every variance of every normalisation was raised to a hundredth of the "
+    "median of its layer; a channel below that is called silent. Variances are those "
+    "of the state, by which the second block divides: the first has no normalisation "
+    "before its first convolution. The correlation is Spearman's, of the cost of an "
+    "image with the greatest entry of what the second block has normalised. One row a "
+    "network; with three seeds nothing is concluded about how often it happens."
+)
+
+
+def study(filters: int) -> Study:
+    """The bad start with 100 images, as the preset `gpu` of Table 1 has it."""
+    wide = PRESETS["gpu"]
+    first = wide.settings[0]
+    network = dataclasses.replace(first.network, filters=filters)
+    setting = dataclasses.replace(first, network=network)
+    return dataclasses.replace(wide, settings=(setting,))
+
+
+def normalisations(network: keras.Model) -> list[keras.layers.BatchNormalization]:
+    """Those of the blocks, in order; the second is the first of a state."""
+    kind = keras.layers.BatchNormalization
+    return [layer for layer in network.layers if isinstance(layer, kind)]
+
+
+def variance_of(layer: keras.layers.BatchNormalization) -> np.ndarray:
+    """By which it divides in inference, `(channels,)`."""
+    return np.array(keras.ops.convert_to_numpy(layer.moving_variance))
+
+
+def point_costs(network: keras.Model, x: np.ndarray) -> np.ndarray:
+    """The transport cost of each image, `(n,)`, in inference."""
+    blocks = keras_lap.find_residual_blocks(network, include_projections=True)
+    recorder = DisplacementRecorder(network, blocks)
+    costs = np.zeros(len(x))
+    for first in range(0, len(x), _BATCH):
+        _, moved = recorder(x[first : first + _BATCH], training=False)
+        for displacement in moved:
+            values = keras.ops.convert_to_numpy(displacement).astype("float64")
+            squares = np.square(values).reshape(len(values), -1)
+            costs[first : first + len(values)] += squares.mean(axis=1)
+    return costs
+
+
+def measure(network: keras.Model, x: np.ndarray) -> dict[str, Any]:
+    """How far test images go, and why; the network's variances are raised by it."""
+    layers = normalisations(network)
+    inner = keras.Model(network.input, layers[1].output)
+    normalised = np.abs(inner.predict(x, batch_size=_BATCH, verbose=0))
+    greatest = normalised.reshape(len(x), -1).max(axis=1)
+    costs, of_state = point_costs(network, x), variance_of(layers[1])
+    silent = 0
+    for layer in layers:
+        values = variance_of(layer)
+        least = FLOOR * np.median(values)
+        silent += (values < least).sum()
+        layer.moving_variance.assign(np.maximum(values, least))
+    found = {
+        "median": np.median(costs),
+        "one_in_ten": np.quantile(costs, 0.9),
+        "mean": np.mean(costs),
+        "mean_raised": np.mean(point_costs(network, x)),
+        "silent": silent,
+        "silent_of_state": (of_state < FLOOR * np.median(of_state)).sum(),
+        "least_variance": of_state.min(),
+        "median_variance": np.median(of_state),
+        "correlation": scipy_stats().spearmanr(costs, greatest).statistic,
+    }
+    return {name: float(value) for name, value in found.items()}
+
+
+def run_all(path: Path) -> None:
+    """Adds to a result file what it lacks."""
+    records.repair(path)
+    keys = ("filters", "seed", "method")
+    done = {tuple(line[key] for key in keys) for line in records.read(path)}
+    for filters, seed in itertools.product(FILTERS, SEEDS):
+        wanted = study(filters)
+        (setting,) = wanted.settings
+        for method in setting.methods:
+            key = (filters, seed, str(method))
+            if key in done:
+                continue
+            data = load_data(setting.data, seed)
+            network = fit(wanted.run(setting, method, seed), data)
+            line = dict(zip(keys, key, strict=True))
+            line |= {**measure(network, data.test.x), **describe()}
+            records.append(path, line)
+
+
+def table(lines: Sequence[records.Record]) -> Table:
+    """A row for each network."""
+    header = (
+        *("filters", "method", "seed", "cost, median image", "one in ten"),
+        *("mean", "mean, variances raised", "silent channels", "of the state"),
+        *("least variance", "median variance", "correlation"),
+    )
+    rows = [
+        (
+            *(str(line["filters"]), line["method"], str(line["seed"])),
+            *(f"{line[name]:.3g}" for name in ("median", "one_in_ten", "mean")),
+            f"{line['mean_raised']:.3g}",
+            *(f"{line[name]:.0f}" for name in ("silent", "silent_of_state")),
+            *(f"{line[name]:.3g}" for name in ("least_variance", "median_variance")),
+            f"{line['correlation']:+.2f}",
+        )
+        for line in sorted(lines, key=lambda each: (each["filters"], each["seed"]))
+    ]
+    return Table("Channels silent in training", header, tuple(rows), _NOTE)
+
+
+def write(path: Path) -> list[Path]:
+    """Writes the table beside the result file, and returns where it is."""
+    text = table(published.lines_of(path)).markdown()
+    return published.write_beside(path, {f"{path.stem}.md": text})
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the study, or makes its report."""
+    published.main(
+        __doc__ or "", NAME, lambda path, _: run_all(path), write, arguments=arguments
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""Why test images go far from a bad start: how it is measured, and what is published."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+
+import keras_lap
+from studies.engine import Data, Training
+from studies.paper import silent_channels
+
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() != "torch", reason="trained once, on one backend"
+)
+
+
+def network_with_a_silent_channel():
+    """ResNet9 as the authors have it, whose second block divides channel 1 by 1e-3."""
+    keras.utils.set_random_seed(0)
+    network = keras_lap.networks.resnet9((8, 8, 1), 3, filters=4, like_the_paper=True)
+    layer = silent_channels.normalisations(network)[1]
+    layer.moving_variance.assign([1.0, 1e-6, 1.0, 1.0])
+    return network
+
+
+def test_costs_of_single_images_are_those_of_the_report():
+    network = network_with_a_silent_channel()
+    x = np.random.default_rng(0).normal(size=(7, 8, 8, 1)).astype("float32")
+    costs = silent_channels.point_costs(network, x)
+    report = keras_lap.transport.analyze(network, x, verbose=0)
+    assert costs.mean() == pytest.approx(report.total_cost, rel=1e-4)
+    one = silent_channels.point_costs(network, x[2:3])
+    assert one == pytest.approx(costs[2:3], rel=1e-4)
+
+
+def test_the_silent_channel_is_found_and_raised():
+    network = network_with_a_silent_channel()
+    x = np.random.default_rng(0).normal(size=(20, 8, 8, 1)).astype("float32")
+    found = silent_channels.measure(network, x)
+    assert (found["silent"], found["silent_of_state"]) == (1, 1)
+    assert found["least_variance"] == pytest.approx(1e-6)
+    assert found["median_variance"] == 1
+    assert found["mean_raised"] < found["mean"]
+    raised = silent_channels.variance_of(silent_channels.normalisations(network)[1])
+    np.testing.assert_allclose(raised, [1, silent_channels.FLOOR, 1, 1])
+
+
+def test_a_short_run_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
+    def short(filters):
+        study = whole(filters)
+        (setting,) = study.settings
+        setting = dataclasses.replace(
+            setting,
+            data=Data("digits", 30, validation_size=20, test_size=30),
+            training=dataclasses.replace(
+                Training(2, 30), drop_epochs=(1,), coupled_decay=1e-4
+            ),
+        )
+        return dataclasses.replace(study, settings=(setting,))
+
+    whole = silent_channels.study
+    monkeypatch.setattr(silent_channels, "study", short)
+    monkeypatch.setattr(silent_channels, "FILTERS", (2,))
+    monkeypatch.setattr(silent_channels, "SEEDS", (0,))
+    path = tmp_path / "silent_channels.jsonl"
+    silent_channels.main(["--results", str(path)])
+    lines = path.read_text("utf-8").splitlines()
+    assert len(lines) == 2  # plain and least action
+    path.write_text(lines[0] + "\n", "utf-8")
+    silent_channels.main(["--results", str(path)])
+    again = path.read_text("utf-8").splitlines()
+    assert [again[0], len(again)] == [lines[0], 2]
+    table = path.with_suffix(".md").read_text("utf-8")
+    assert table.count("| 2 | least action, λ_0 = 5, λ first | 0 |") == 1
+
+
+def test_the_study_is_the_bad_start_of_the_table():
+    (setting,) = silent_channels.study(24).settings
+    assert setting.label == "100 images, normal 1"
+    assert (setting.network.filters, setting.network.like_the_paper) == (24, True)
+    assert setting.training.epochs == 300
+    assert [method.kind for method in setting.methods] == ["plain", "least action"]
