@@ -1,8 +1,9 @@
 """The data sets of the paper, and small ones, as normalised NumPy arrays.
 
-Experiments with little data, as those of Karkar et al., 2020, arXiv:2009.08372, need
-training subsets that are class-balanced, reproducible and comparable across sizes, and
-a validation split to choose hyperparameters on. `load` gives both.
+Experiments with little data need training subsets that are reproducible and comparable
+across sizes, and a validation split to choose hyperparameters on. `load` gives both:
+class-balanced subsets, which vary least, or with `balanced=False` uniformly drawn ones,
+as those of Karkar et al., 2020, arXiv:2009.08372.
 """
 
 from __future__ import annotations

@@ -32,9 +32,12 @@ def one_representation_resnet(
     first of `10 * num_classes` units. From Karkar et al., 2020, arXiv:2009.08372.
 
     By default all convolutions are padded as Keras pads `"same"`, the second
-    convolution of a block has a bias, and without `batch_norm` there is no norm at all.
-    With `like_the_paper`, padding and biases are the authors'; without `batch_norm`
-    their blocks are `x + conv(relu(x))`, and the norm in the head stays.
+    convolution of a block has a bias and the head's first dense layer none, moving
+    variances are Keras's, and without `batch_norm` there is no norm at all. With
+    `like_the_paper` strided convolutions are padded alike on both sides, of the two
+    biases only the second is there, and moving variances are the unbiased ones of
+    PyTorch; without `batch_norm` their blocks are `x + conv(relu(x))`, and the norm in
+    the head stays.
 
     Args:
         input_shape: `(height, width, channels)`.
@@ -79,7 +82,9 @@ def resnet9(
 ) -> keras.Model:
     """Builds the paper's ResNet9, a one-representation ResNet of nine blocks.
 
-    From Karkar et al., 2020, arXiv:2009.08372.
+    By default it deviates from the authors' network as `one_representation_resnet`
+    does; `like_the_paper=True` builds theirs. From Karkar et al., 2020,
+    arXiv:2009.08372.
 
     Args:
         input_shape: `(height, width, channels)`.
@@ -122,8 +127,9 @@ def resnet(
     By default the stem halves the resolution, so 32x32 images pass the stages at 16, 8
     and 4 pixels, and the head pools globally; blocks and transitions have biases. With
     `like_the_paper` the stem is the authors' on CIFAR-100, two 3x3 convolutions of
-    stride 1, which makes that 32, 16 and 8; the head pools 8x8; biases, and what is
-    left without `batch_norm`, are as in `one_representation_resnet`.
+    stride 1, which makes that 32, 16 and 8; the head pools 8x8; padding, biases of
+    blocks, moving variances, and what is left without `batch_norm`, are as in
+    `one_representation_resnet`.
 
     Args:
         input_shape: `(height, width, channels)`.
@@ -228,8 +234,9 @@ def wide_resnet(
     From Karkar et al., 2020, arXiv:2009.08372.
 
     By default stem, blocks and transitions have biases, which the authors' network, as
-    `like_the_paper` builds it, has not, and the head pools globally, theirs 8x8. What
-    is left without `batch_norm` is as in `one_representation_resnet`.
+    `like_the_paper` builds it, has not, and the head pools globally, theirs 8x8.
+    Padding, moving variances and what is left without `batch_norm` are as in
+    `one_representation_resnet`.
 
     Args:
         input_shape: `(height, width, channels)`.

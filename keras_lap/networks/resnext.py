@@ -36,8 +36,10 @@ def resnext29(
     By default the stem is one 3x3 convolution, the branch ends with its norm, and the
     head pools globally. With `like_the_paper` the stem is the authors', of two, the
     branch ends with a ReLU, and the head pools 7x7 with stride 1, so its dense layer
-    has four times the inputs for 32x32 images. Their network is always normalised. Its
-    penalty counts the blocks with projections too: `include_projections=True`.
+    has four times the inputs for 32x32 images; strided convolutions are padded alike on
+    both sides, for Keras's `"same"`, and moving variances are the unbiased ones of
+    PyTorch. Their network is always normalised. Its penalty counts the blocks with
+    projections too: `include_projections=True`.
 
     Args:
         input_shape: `(height, width, channels)`.

@@ -5,7 +5,7 @@ result file with one line for every training, and tables and figures made from i
 `studies.paper` uses it, and whoever compares methods in this clone.
 """
 
-from studies.engine import command_line, figures, rivals, tables
+from studies.engine import command_line, figures, report, rivals, tables
 from studies.engine.methods import Method, fixed_weight, least_action, plain, rival
 from studies.engine.networks import Initializer, Network
 from studies.engine.running import run_study
@@ -26,6 +26,7 @@ __all__ = [
     "fixed_weight",
     "least_action",
     "plain",
+    "report",
     "rival",
     "rivals",
     "run_study",

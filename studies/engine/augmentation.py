@@ -17,8 +17,9 @@ def crop_and_flip(
 
     As the authors do it for CIFAR: four pixels of zeros all around (two of images of 16
     pixels), a random window of the old size, and a horizontal flip with probability
-    one half. What is drawn for an image depends on the seed, the epoch and its number,
-    and on nothing else.
+    one half. The images here are standardised, so that zero is the mean colour; padding
+    before that would be black. What is drawn for an image depends on the seed, the
+    epoch and its number, and on nothing else.
 
     Args:
         images: All training images, `(n, height, width, channels)`.

@@ -13,6 +13,14 @@ from studies.engine.study import Study
 
 FRESH = Path("out/results")
 COMMITTED = Path(__file__).resolve().parents[1] / "results"
+# What a preset of such a name is in every study.
+_MEANT = {
+    "small": "for two processor cores",
+    "protocol": "the same with the authors' decay, schedule, networks and order of λ",
+    "paper": "all of the authors' protocol, at full size",
+    "full": "all data and full width, in a protocol that is not the authors'",
+    "gpu": "what takes minutes of a GPU",
+}
 
 
 def main(
@@ -20,6 +28,7 @@ def main(
     make_tables: Sequence[report.MakeTable] = (tables.comparison,),
     make_figures: Sequence[report.MakeFigure] = (),
     arguments: Sequence[str] | None = None,
+    reference: report.Reference | None = None,
 ) -> None:
     """Runs a study, or makes its report, as the command line says.
 
@@ -28,6 +37,8 @@ def main(
         make_tables: The tables of its report.
         make_figures: The figures of its report.
         arguments: The command line; `None` for that of this process.
+        reference: What the report compares the study's attributes with, where it has
+            no preset `paper`.
     """
     title = next(iter(presets.values())).title
     options = _parser(title, sorted(presets)).parse_args(arguments)
@@ -38,8 +49,8 @@ def main(
         if options.threads:
             pin_threads(options.threads)
         run_study(study, path, options.jobs)
-    reference = presets.get("paper") if options.preset != "paper" else None
-    made = report.write_report(study, path, make_tables, make_figures, reference)
+    other = reference or report.reference_of(presets, options.preset)
+    made = report.write_report(study, path, make_tables, make_figures, other)
     for written in made:
         print(written)
 
@@ -52,9 +63,7 @@ def _parser(title: str, presets: Sequence[str]) -> argparse.ArgumentParser:
         "--preset",
         choices=presets,
         default="small",
-        help="small is for two processor cores; protocol, too, but with the authors' "
-        "decay, schedule, networks and order of λ; paper is all of it, gpu what takes "
-        "minutes of a GPU",
+        help="; ".join(f"{name}: {_MEANT[name]}" for name in presets),
     )
     parser.add_argument(
         "--report",

@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 
 import keras_lap
-from studies.engine.methods import LEAST_ACTION
+from studies.engine.methods import FIXED_WEIGHT, LEAST_ACTION
 from studies.engine.study import Setting, Study, Training
 
 EPOCHS = 300
@@ -24,9 +24,12 @@ DECAY = 1e-4
 def like_the_authors(study: Study, both_orders: bool = False) -> Study:
     """A study in the authors' protocol, at its own epochs, batches, rates and widths.
 
+    All else of its training is replaced. Of a ResNeXt all blocks count, those with a
+    projection too, as in the authors' code.
+
     Args:
         study: Networks, data, epochs, batch sizes, rates and methods. Of fewer epochs
-            than 300, the rate drops after the same parts.
+            than 300, the rate drops after the same parts, rounded down.
         both_orders: Whether least action comes a second time with λ raised after the
             step, as on the slides and elsewhere in these studies.
     """
@@ -38,9 +41,13 @@ def _setting(setting: Setting, both_orders: bool) -> Setting:
     network, data, training = setting.network, setting.data, setting.training
     if network.kind in keras_lap.networks.__all__:
         network = dataclasses.replace(network, like_the_paper=True)
+    projected = str(network.kind).startswith("resnext")
     methods = []
-    for method in setting.methods:
-        ascends = method.kind == LEAST_ACTION
+    for each in setting.methods:
+        ascends = each.kind == LEAST_ACTION
+        method = each
+        if projected and each.kind in (LEAST_ACTION, FIXED_WEIGHT):
+            method = dataclasses.replace(each, include_projections=True)
         if both_orders or not ascends:
             methods.append(method)
         if ascends:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from studies.engine import records, tables
 from studies.engine.measures import Results
@@ -16,6 +16,25 @@ MakeFigure = Callable[[Study, Results], Any]
 _SUFFIX = ".jsonl"
 
 
+class Reference(NamedTuple):
+    """What a report says how its study differs from.
+
+    Attributes:
+        name: What the tables call it.
+        study: The study.
+    """
+
+    name: str
+    study: Study
+
+
+def reference_of(presets: Mapping[str, Study], preset: str) -> Reference | None:
+    """The preset in the authors' protocol, if it is another and there is one."""
+    if preset == "paper" or "paper" not in presets:
+        return None
+    return Reference("preset paper", presets["paper"])
+
+
 def result_file(folder: Path, study: Study, preset: str) -> Path:
     """Where the results of a preset of a study are."""
     return folder / f"{study.name}-{preset}{_SUFFIX}"
@@ -25,7 +44,7 @@ def build_texts(
     study: Study,
     path: Path,
     make_tables: Sequence[MakeTable] = (tables.comparison,),
-    reference: Study | None = None,
+    reference: Reference | None = None,
 ) -> dict[str, str]:
     """The text of the report's tables.
 
@@ -33,8 +52,8 @@ def build_texts(
         study: The study.
         path: Its result file.
         make_tables: Functions from the study and its records to a `Table`.
-        reference: The preset in the authors' protocol: the report then says in what
-            the study differs from it.
+        reference: Such as the preset in the authors' protocol: the report then says in
+            what the study differs from it.
 
     Returns:
         Text by file name: one Markdown file with all tables, one CSV file for each.
@@ -50,7 +69,9 @@ def build_texts(
     results = find(study, records.read(path))
     made = [make(study, results) for make in make_tables]
     stem = path.name.removesuffix(_SUFFIX)
-    shown = [*made, *([tables.differences(study, reference)] if reference else ())]
+    shown = [*made]
+    if reference is not None:
+        shown.append(tables.differences(study, reference.study, reference.name))
     texts = {f"{stem}.md": _markdown(shown, list(results.values()), path.name)}
     for number, table in enumerate(made, start=1):
         name = stem if number == 1 else f"{stem}-{number}"
@@ -63,7 +84,7 @@ def write_report(
     path: Path,
     make_tables: Sequence[MakeTable] = (tables.comparison,),
     make_figures: Sequence[MakeFigure] = (),
-    reference: Study | None = None,
+    reference: Reference | None = None,
 ) -> list[Path]:
     """Writes tables (Markdown, CSV) and figures (PNG, SVG) beside the result file.
 

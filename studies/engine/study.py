@@ -104,7 +104,8 @@ class Training(Described):
         weight_decay: Keras's decoupled decay, which equals an L2 penalty of the same
             weight on the gradient where there is no momentum.
         drop_epochs: Epochs, counted from 0, at which the learning rate is divided by
-            ten.
+            ten. With `coupled_decay` that acts at once, as in PyTorch; without, Keras's
+            velocity keeps what it gathered at the old rate.
         clip_norm: Bound on the norm of the whole gradient; `None` for no bound.
         optimizer: A Keras optimizer of your own, or what makes one when it is called
             without arguments, instead of stochastic gradient descent by the

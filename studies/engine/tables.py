@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,12 +96,13 @@ def comparison(study: Study, results: Results) -> Table:
     return Table(study.title, header, rows, _NOTE)
 
 
-def differences(study: Study, reference: Study) -> Table:
-    """In what a study differs from another of the same name.
+def differences(study: Study, reference: Study, name: str = "preset paper") -> Table:
+    """In what a study differs from another.
 
     Args:
         study: A small one, say.
         reference: The one in the authors' protocol.
+        name: What the reference is called.
 
     Returns:
         A table with a row for each attribute whose values differ.
@@ -116,8 +117,8 @@ def differences(study: Study, reference: Study) -> Table:
         "Every attribute of which the two studies have other values; – stands for "
         "none, or for what the engine leaves at its default."
     )
-    header = ("attribute", "preset paper", "here")
-    return Table("What differs from the paper preset", header, rows, note)
+    header = ("attribute", name, "here")
+    return Table(f"What differs from {name}", header, rows, note)
 
 
 def search(study: Study, results: Results) -> Table:
@@ -196,7 +197,11 @@ def change_text(
     measure: measures.Measure,
 ) -> str:
     """The paired change of a measure between two cells, with interval and p-value."""
-    before, after = measures.pairs(reference, found, measure)
+    return paired_text(*measures.pairs(reference, found, measure))
+
+
+def paired_text(before: Sequence[float], after: Sequence[float]) -> str:
+    """The paired change between two lists, with interval and p-value."""
     interval, p_value = paired_difference(before, after)
     text = interval_text(interval, signed=True)
     return text if math.isnan(p_value) else f"{text}, p {p_text(p_value)}"

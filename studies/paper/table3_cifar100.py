@@ -49,8 +49,7 @@ def study(network: Network, sizes: tuple[int, ...], training: Training) -> Study
                 network,
                 Data("cifar100", size, min(5000, 50_000 - size)),
                 training,
-                # All blocks count, those with a projection from what it gives.
-                (plain(), least_action(5.0, include_projections=True)),
+                (plain(), least_action(5.0)),
                 PUBLISHED[size],
             )
             for size in sizes

@@ -1,4 +1,4 @@
-"""Why test images go far from a bad start: how it is measured, and what is published."""
+"""Why test images go far from a bad start: how it is measured."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -28,16 +29,21 @@ from studies.engine import (
 from studies.engine.building import load_data
 from studies.engine.protocol import like_the_authors
 
-OF_THE_PAPER = (
-    *("table1_mnist", "table2_cifar10", "table3_cifar100", "depth"),
-    *("cost_accuracy", "initialisations", "automatic"),
-    *("sensitivity_search", "sensitivity_confirm"),
+SCRIPTS = (Path(__file__).parents[2] / "studies" / "paper").glob("[!_]*.py")
+# Every preset of this name, so that none claims more than it does.
+OF_THE_PAPER = sorted(
+    path.stem for path in SCRIPTS if '"paper": ' in path.read_text(encoding="utf-8")
 )
 
 
 def presets(name):
     """The presets of a study of the paper."""
     return importlib.import_module(f"studies.paper.{name}").PRESETS
+
+
+@ON_ONE
+def test_there_are_paper_presets():
+    assert len(OF_THE_PAPER) == 9
 
 
 @ON_ONE
@@ -67,6 +73,17 @@ def test_what_the_tables_take():
                     assert method.p == 2
                     # Of a ResNeXt all blocks count.
                     assert method.include_projections == (name == "table3_cifar100")
+
+
+@ON_ONE
+@pytest.mark.parametrize("kind", ["resnext29", "resnet9"])
+def test_of_a_resnext_all_blocks_count(kind):
+    """Whoever asks for the protocol need not know it."""
+    methods = (plain(), least_action(5.0), fixed_weight(5.0))
+    study = tiny_study(network=Network(kind), methods=methods)
+    (setting,) = like_the_authors(study).settings
+    counted = [method.include_projections for method in setting.methods]
+    assert counted == [False, kind == "resnext29", kind == "resnext29"]
 
 
 def test_methods_that_differ_are_told_apart():

@@ -122,31 +122,34 @@ def test_smoothing_is_that_of_torch():
 
 
 @ON_ONE
-def test_crops_and_flips_by_hand():
+@pytest.mark.parametrize(("size", "padding"), [(32, 4), (16, 2)])
+def test_crops_and_flips_by_hand(size, padding):
     # Every pixel says where it is: row + 100 column, and 1000 more for each image.
-    rows, columns = np.indices((32, 32))
+    rows, columns = np.indices((size, size))
     image = (1 + rows + 100 * columns).astype("float32")[..., None]
     images = np.stack([image + 10_000 * k for k in range(400)])
     chosen = np.arange(400)[::-1]
     found = crop_and_flip(images, chosen, seed=3, epoch=2)
     assert found.shape == images.shape
     assert found.dtype == images.dtype
-    seen = []
+    seen, places, middle = [], 2 * padding + 1, size // 2
     for number, crop in zip(chosen, found, strict=True):
         matches = []
-        padded = np.pad(images[number], ((4, 4), (4, 4), (0, 0)))
+        border = (padding, padding)
+        padded = np.pad(images[number], (border, border, (0, 0)))
         for mirrored in (False, True):
-            for top, left in np.ndindex(9, 9):
-                window = padded[top : top + 32, left : left + 32]
+            for top, left in np.ndindex(places, places):
+                window = padded[top : top + size, left : left + size]
                 window = window[:, ::-1] if mirrored else window
-                if window[16, 16] == crop[16, 16] and np.array_equal(window, crop):
+                same = window[middle, middle] == crop[middle, middle]
+                if same and np.array_equal(window, crop):
                     matches.append((top, left, mirrored))
         assert len(matches) == 1
         seen += matches
     counts = np.array(seen)
     # Uniform over 0 … 8 has mean 4 and deviation 2.58: of 400, 4 standard errors.
-    np.testing.assert_allclose(counts[:, :2].mean(axis=0), 4, atol=0.52)
-    assert set(counts[:, 0]) == set(counts[:, 1]) == set(range(9))
+    np.testing.assert_allclose(counts[:, :2].mean(axis=0), padding, atol=0.52)
+    assert set(counts[:, 0]) == set(counts[:, 1]) == set(range(places))
     assert counts[:, 2].mean() == pytest.approx(0.5, abs=0.1)
 
 
