@@ -40,8 +40,9 @@ _BATCH = 100
 _NOTE = (
     "The cost of a test image is `Σ_k mean |v_k|²` over the blocks, in inference, of "
     "1000 images: the median, that which one in ten exceeds, and the mean; then the "
-    "mean after every variance of every normalisation was raised to a hundredth of the "
-    "median of its layer; a channel below that is called silent. Variances are those "
+    "mean, and the test accuracy in percent, after every variance of every "
+    "normalisation was raised to a hundredth of the median of its layer; a channel "
+    "below that is called silent, once for each layer. Variances are those "
     "of the state, by which the second block divides: the first has no normalisation "
     "before its first convolution. The correlation is Spearman's, of the cost of an "
     "image with the greatest entry of what the second block has normalised. One row a "
@@ -59,7 +60,7 @@ def study(filters: int) -> Study:
 
 
 def normalisations(network: keras.Model) -> list[keras.layers.BatchNormalization]:
-    """Those of the blocks, in order; the second is the first of a state."""
+    """Those of blocks and head, in order; the second is the first of a state."""
     kind = keras.layers.BatchNormalization
     return [layer for layer in network.layers if isinstance(layer, kind)]
 
@@ -83,13 +84,19 @@ def point_costs(network: keras.Model, x: np.ndarray) -> np.ndarray:
     return costs
 
 
-def measure(network: keras.Model, x: np.ndarray) -> dict[str, Any]:
+def measure(network: keras.Model, x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
     """How far test images go, and why; the network's variances are raised by it."""
+
+    def accuracy() -> float:
+        logits = network.predict(x, batch_size=_BATCH, verbose=0)
+        return 100 * float(np.mean(logits.argmax(axis=1) == y))
+
     layers = normalisations(network)
     inner = keras.Model(network.input, layers[1].output)
     normalised = np.abs(inner.predict(x, batch_size=_BATCH, verbose=0))
     greatest = normalised.reshape(len(x), -1).max(axis=1)
     costs, of_state = point_costs(network, x), variance_of(layers[1])
+    accuracy_as_it_is = accuracy()
     silent = 0
     for layer in layers:
         values = variance_of(layer)
@@ -101,6 +108,8 @@ def measure(network: keras.Model, x: np.ndarray) -> dict[str, Any]:
         "one_in_ten": np.quantile(costs, 0.9),
         "mean": np.mean(costs),
         "mean_raised": np.mean(point_costs(network, x)),
+        "accuracy": accuracy_as_it_is,
+        "accuracy_raised": accuracy(),
         "silent": silent,
         "silent_of_state": (of_state < FLOOR * np.median(of_state)).sum(),
         "least_variance": of_state.min(),
@@ -125,7 +134,7 @@ def run_all(path: Path) -> None:
             data = load_data(setting.data, seed)
             network = fit(wanted.run(setting, method, seed), data)
             line = dict(zip(keys, key, strict=True))
-            line |= {**measure(network, data.test.x), **describe()}
+            line |= {**measure(network, *data.test), **describe()}
             records.append(path, line)
 
 
@@ -133,7 +142,8 @@ def table(lines: Sequence[records.Record]) -> Table:
     """A row for each network."""
     header = (
         *("filters", "method", "seed", "cost, median image", "one in ten"),
-        *("mean", "mean, variances raised", "silent channels", "of the state"),
+        *("mean", "mean, variances raised", "accuracy", "accuracy, raised"),
+        *("silent channels", "of the state"),
         *("least variance", "median variance", "correlation"),
     )
     rows = [
@@ -141,6 +151,7 @@ def table(lines: Sequence[records.Record]) -> Table:
             *(str(line["filters"]), line["method"], str(line["seed"])),
             *(f"{line[name]:.3g}" for name in ("median", "one_in_ten", "mean")),
             f"{line['mean_raised']:.3g}",
+            *(f"{line[name]:.1f}" for name in ("accuracy", "accuracy_raised")),
             *(f"{line[name]:.0f}" for name in ("silent", "silent_of_state")),
             *(f"{line[name]:.3g}" for name in ("least_variance", "median_variance")),
             f"{line['correlation']:+.2f}",

@@ -39,11 +39,14 @@ def test_costs_of_single_images_are_those_of_the_report():
 def test_the_silent_channel_is_found_and_raised():
     network = network_with_a_silent_channel()
     x = np.random.default_rng(0).normal(size=(20, 8, 8, 1)).astype("float32")
-    found = silent_channels.measure(network, x)
+    found = silent_channels.measure(network, x, np.zeros(20))
     assert (found["silent"], found["silent_of_state"]) == (1, 1)
     assert found["least_variance"] == pytest.approx(1e-6)
     assert found["median_variance"] == 1
     assert found["mean_raised"] < found["mean"]
+    # The network is left with its variances raised.
+    guessed = network.predict(x, verbose=0).argmax(axis=1)
+    assert found["accuracy_raised"] == pytest.approx(100 * np.mean(guessed == 0))
     raised = silent_channels.variance_of(silent_channels.normalisations(network)[1])
     np.testing.assert_allclose(raised, [1, silent_channels.FLOOR, 1, 1])
 
