@@ -27,13 +27,14 @@ from keras_lap.trajectory import DisplacementRecorder
 from studies.engine import Study, published, records
 from studies.engine.building import load_data
 from studies.engine.environment import describe
+from studies.engine.methods import PLAIN
 from studies.engine.statistics import scipy_stats
-from studies.engine.tables import Table
+from studies.engine.tables import Table, paired_text, seeds_text
 from studies.engine.training import fit
 from studies.paper.table1_mnist import PRESETS
 
 NAME = "silent_channels.jsonl"
-FILTERS, SEEDS = (8, 24, 64), (0, 1, 2)
+FILTERS, SEEDS = (8, 24, 64), tuple(range(10))
 # Of the median of the variances of a layer: what is below is called silent.
 FLOOR = 0.01
 _BATCH = 100
@@ -45,8 +46,14 @@ _NOTE = (
     "below that is called silent, once for each layer. Variances are those "
     "of the state, by which the second block divides: the first has no normalisation "
     "before its first convolution. The correlation is Spearman's, of the cost of an "
-    "image with the greatest entry of what the second block has normalised. One row a "
-    "network; with three seeds nothing is concluded about how often it happens."
+    "image with the greatest entry of what the second block has normalised."
+)
+_NOTE_OF_CHANGES = (
+    "Networks in which a test image goes further on average than after plain training; "
+    "the median over the networks of the mean cost, as they are and with variances "
+    "raised; test accuracy after the last epoch in points, as it changes by raising "
+    "them, and of least action less plain training, before and after. Paired, with "
+    "95 % Student-t intervals over the seeds and p-values without a correction."
 )
 
 
@@ -119,12 +126,13 @@ def measure(network: keras.Model, x: np.ndarray, y: np.ndarray) -> dict[str, Any
     return {name: float(value) for name, value in found.items()}
 
 
-def run_all(path: Path) -> None:
-    """Adds to a result file what it lacks."""
+def run_all(path: Path, widths: Sequence[str] = ()) -> None:
+    """Adds to a result file what it lacks, of these widths or of all."""
     records.repair(path)
     keys = ("filters", "seed", "method")
     done = {tuple(line[key] for key in keys) for line in records.read(path)}
-    for filters, seed in itertools.product(FILTERS, SEEDS):
+    chosen = tuple(map(int, widths)) or FILTERS
+    for filters, seed in itertools.product(chosen, SEEDS):
         wanted = study(filters)
         (setting,) = wanted.settings
         for method in setting.methods:
@@ -158,20 +166,56 @@ def table(lines: Sequence[records.Record]) -> Table:
         )
         for line in sorted(lines, key=lambda each: (each["filters"], each["seed"]))
     ]
-    return Table("Channels silent in training", header, tuple(rows), _NOTE)
+    return Table("Every network", header, tuple(rows), _NOTE)
+
+
+def changes(lines: Sequence[records.Record]) -> Table:
+    """A row for each width: what raising the variances does to least action."""
+    header = (
+        *("filters", "seeds", "further than plain", "cost", "cost, raised"),
+        *("change by raising", "least action − plain", "the same, raised"),
+    )
+    rows = []
+    for filters in sorted({line["filters"] for line in lines}):
+        of_width = [line for line in lines if line["filters"] == filters]
+        plain = {line["seed"]: line for line in of_width if line["method"] == PLAIN}
+        ours = {line["seed"]: line for line in of_width if line["method"] != PLAIN}
+        seeds = sorted(set(plain) & set(ours))
+
+        def values(
+            of: dict[int, records.Record], name: str, seeds: Sequence[int] = seeds
+        ) -> list[float]:
+            return [of[seed][name] for seed in seeds]
+
+        further = np.greater(values(ours, "mean"), values(plain, "mean"))
+        before, after = values(ours, "accuracy"), values(ours, "accuracy_raised")
+        rows.append(
+            (
+                str(filters),
+                seeds_text(len(seeds), len(SEEDS)),
+                f"{further.sum()} of {len(seeds)}",
+                f"{np.median(values(ours, 'mean')):.3g}",
+                f"{np.median(values(ours, 'mean_raised')):.3g}",
+                paired_text(before, after),
+                paired_text(values(plain, "accuracy"), before),
+                paired_text(values(plain, "accuracy_raised"), after),
+            )
+        )
+    title = "Channels silent in training, and variances raised after it"
+    return Table(title, header, tuple(rows), _NOTE_OF_CHANGES)
 
 
 def write(path: Path) -> list[Path]:
     """Writes the table beside the result file, and returns where it is."""
-    text = table(published.lines_of(path)).markdown()
+    lines = published.lines_of(path)
+    text = "\n".join(made(lines).markdown() for made in (changes, table))
     return published.write_beside(path, {f"{path.stem}.md": text})
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the study, or makes its report."""
-    published.main(
-        __doc__ or "", NAME, lambda path, _: run_all(path), write, arguments=arguments
-    )
+    widths = tuple(map(str, FILTERS))
+    published.main(__doc__ or "", NAME, run_all, write, widths, arguments)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -86,3 +88,10 @@ def test_the_study_is_the_bad_start_of_the_table():
     assert (setting.network.filters, setting.network.like_the_paper) == (24, True)
     assert setting.training.epochs == 300
     assert [method.kind for method in setting.methods] == ["plain", "least action"]
+
+
+def test_what_is_published_is_what_the_results_say(tmp_path):
+    path = Path(__file__).parents[2] / "studies" / "results" / silent_channels.NAME
+    copy = shutil.copy(path, tmp_path / path.name)
+    (written,) = silent_channels.write(Path(copy))
+    assert path.with_suffix(".md").read_text("utf-8") == written.read_text("utf-8")
