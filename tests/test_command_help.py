@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("keras_lap", "studies", "benchmarks", "examples")
+FOLDERS = ("keras_lap", "studies", "benchmarks", "examples", "docs")
 FILES = [
     file
     for folder in FOLDERS

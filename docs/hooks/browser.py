@@ -15,6 +15,7 @@ a page has a fault.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import http.server
 import json
@@ -25,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from html import unescape
 from pathlib import Path
@@ -184,12 +185,41 @@ def pages(site: Path = SITE) -> list[str]:
     return [p.parent.relative_to(site).as_posix().replace(".", "", 1) for p in found]
 
 
-def main() -> int:
+def chosen(wanted: Sequence[str], there: Sequence[str]) -> list[str]:
+    """The pages that are looked at.
+
+    Args:
+        wanted: Their names; none for all.
+        there: The addresses of all pages; the name of the empty one is `home`.
+
+    Raises:
+        ValueError: If there is no page of a name: nothing would be looked at.
+    """
+    names = {page or "home": page for page in there}
+    unknown = [name for name in wanted if name not in names]
+    if unknown:
+        raise ValueError(
+            f"No page of that name. Received: {', '.join(unknown)}. There are "
+            f"{', '.join(names)}."
+        )
+    return [names[name] for name in wanted or names]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     """Looks at all pages, or at those that are named.
+
+    Args:
+        arguments: The command line; None for that of this process.
 
     Returns:
         The exit status.
     """
+    parser = argparse.ArgumentParser(
+        description="Looks at every page of the built site in headless Chromium."
+    )
+    text = "of the site, such as home or results; all if none is named"
+    parser.add_argument("page", nargs="*", help=text)
+    options = parser.parse_args(arguments)
     named = os.environ.get("CHROMIUM")
     chromium = named or next(filter(None, map(shutil.which, NAMES)), None)
     if not chromium:
@@ -198,10 +228,14 @@ def main() -> int:
     if not (SITE / "index.html").exists():
         print("No site found: build it by `make docs`.")
         return 1
-    only = sys.argv[1:]
+    try:
+        looked_at = chosen(options.page, pages())
+    except ValueError as error:
+        print(error)
+        return 1
     count = 0
     with serve() as address:
-        for page in [page for page in pages() if not only or (page or "home") in only]:
+        for page in looked_at:
             name = page or "home"
             picture = SCREENSHOTS / f"{name.replace('/', '-')}.png"
             where = f"{address}frames/{page + '/' if page else ''}"
@@ -209,7 +243,8 @@ def main() -> int:
                 count += len(faults)
                 for fault in faults:
                     print(f"{name} ({frame}): {fault}", flush=True)
-    print(f"{count} faults. Screenshots: {SCREENSHOTS.relative_to(ROOT)}")
+    pictures = SCREENSHOTS.relative_to(ROOT)
+    print(f"{len(looked_at)} pages, {count} faults. Screenshots: {pictures}")
     return int(count > 0)
 
 

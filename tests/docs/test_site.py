@@ -218,6 +218,14 @@ def test_the_results_of_the_studies_have_their_page(tmp_path):
     assert text == link
 
 
+def test_the_browser_looks_at_what_is_named_or_says_so():
+    browser, there = hook("browser"), ["", "results", "api/model"]
+    assert browser.chosen([], there) == there
+    assert browser.chosen(["api/model", "home"], there) == ["api/model", ""]
+    with pytest.raises(ValueError, match=r"Received: reslts\. There are home, results"):
+        browser.chosen(["results", "reslts"], there)
+
+
 def test_what_the_browser_found_is_read_by_frames():
     browser = hook("browser")
     window = '<script id="desktop-light">["a &amp;lt; b", "wide"]</script>'

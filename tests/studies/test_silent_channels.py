@@ -95,3 +95,30 @@ def test_what_is_published_is_what_the_results_say(tmp_path):
     copy = shutil.copy(path, tmp_path / path.name)
     (written,) = silent_channels.write(Path(copy))
     assert path.with_suffix(".md").read_text("utf-8") == written.read_text("utf-8")
+
+
+def test_what_raising_changes_is_paired_by_seeds():
+    def line(method, seed, mean, accuracy, raised):
+        costs = {"mean": mean, "mean_raised": 0.01 + 0.01 * seed}
+        found = {"accuracy": accuracy, "accuracy_raised": raised}
+        return {"filters": 8, "method": method, "seed": seed, **costs, **found}
+
+    lines = [line("plain", seed, 500, 50 + seed, 50 + seed) for seed in range(3)]
+    lines += [
+        line(
+            "least action, λ_0 = 5", seed, 10.0 ** (6 * seed), 60 + seed, 61 + 2 * seed
+        )
+        for seed in (2, 1, 0, 3)  # of the last there is no plain network
+    ]
+    table = silent_channels.changes(lines)
+    (row,) = [dict(zip(table.header, row, strict=True)) for row in table.rows]
+    assert row["seeds"] == "3 of 10: too few to conclude"
+    assert row["further than plain"] == "2 of 3"
+    assert (row["cost"], row["cost, raised"]) == ("1e+06", "0.02")
+    # 1, 2 and 3 points: 4.303 is Student's quantile for two degrees of freedom.
+    half = 4.303 / np.sqrt(3)
+    assert row["change by raising"].startswith(
+        f"+2.0 [{2 - half:+.1f}, {2 + half:+.1f}]"
+    )
+    assert row["least action − plain"].startswith("+10.0 [+10.0, +10.0]")
+    assert row["the same, raised"].startswith(f"+12.0 [{12 - half:+.1f}")
