@@ -106,7 +106,7 @@ def test_the_table_is_the_papers_at_two_sizes():
 
 
 def test_the_good_starts_are_at_full_width():
-    full, part = (good_starts.PRESETS[name] for name in ("paper", "gpu"))
+    full, part = (good_starts.PRESETS[name] for name in ("full", "gpu"))
     assert [setting.label for setting in part.settings] == list(good_starts.ON_GPU)
     for setting in part.settings:
         (whole,) = (each for each in full.settings if each.label == setting.label)
