@@ -40,29 +40,30 @@ def overhead(rows: Sequence[Row]) -> tuple[str, str]:
     return said, f"{claims.IN_PART}: {met} of {len(chosen)}"
 
 
-def rivals(rows: Sequence[Row]) -> tuple[str, str]:
-    """Least action less each rival that validation has tuned, after the last epoch."""
-    column = "least action − it, last"
-    chosen = [row for row in rows if row.get(column, "–") != "–"]
-    texts = [row[column].partition(", p")[0] for row in chosen]
-    pairs = zip(chosen, texts, strict=True)
-    said = "; ".join(f"{row['kind']}: {text}" for row, text in pairs)
-    few = any("too few" in row["trained"] for row in chosen)
-    verdict = claims.verdict_of([claims.ends(text)[0] > 0 for text in texts])
-    return said + " points", claims.TOO_FEW if few else verdict
+def gains(column: str, name: Callable[[Row], str], seeds: str = "seeds") -> Judge:
+    """Whether every change in a column is surely a gain.
+
+    Args:
+        column: Of the tables; a row that lacks it, or has none, says nothing.
+        name: What a row is called.
+        seeds: The column that says whether a row has enough seeds.
+    """
+
+    def judge(rows: Sequence[Row]) -> tuple[str, str]:
+        chosen = [row for row in rows if row.get(column, "–") != "–"]
+        texts = [row[column].partition(", p")[0] for row in chosen]
+        pairs = zip(chosen, texts, strict=True)
+        said = "; ".join(f"{name(row)}: {text}" for row, text in pairs)
+        few = any("too few" in row[seeds] for row in chosen)
+        verdict = claims.verdict_of([claims.ends(text)[0] > 0 for text in texts])
+        return said + " points", claims.TOO_FEW if few else verdict
+
+    return judge
 
 
-def raised(rows: Sequence[Row]) -> tuple[str, str]:
-    """What it changes to raise the variances of channels that training left silent."""
-    column = "change by raising"
-    chosen = [row for row in rows if column in row]
-    texts = [row[column].partition(", p")[0] for row in chosen]
-    said = [
-        f"{row['filters']} filters: {t}" for row, t in zip(chosen, texts, strict=True)
-    ]
-    few = any("too few" in row["seeds"] for row in chosen)
-    verdict = claims.verdict_of([claims.ends(text)[0] > 0 for text in texts])
-    return "; ".join(said) + " points", claims.TOO_FEW if few else verdict
+def with_few(start: str, method: str) -> Judge:
+    """Whether least action gains with 100 and with 200 images."""
+    return change(*((f"{size} images, {start}", method) for size in (100, 200)))
 
 
 def unequal(rows: Sequence[Row]) -> tuple[str, str]:
@@ -187,39 +188,32 @@ LEAST_ACTION = (
         "200 images, bad start, λ_0 = 0.5",
         "protocol",
         PROTOCOL,
-        change(("100 images, normal 1", FIRST), ("200 images, normal 1", FIRST)),
+        with_few("normal 1", FIRST),
     ),
     Claim(
         "… and at λ_0 = 5",
         "protocol",
         PROTOCOL,
-        change(
-            ("100 images, normal 1", FIVE_FIRST), ("200 images, normal 1", FIVE_FIRST)
-        ),
+        with_few("normal 1", FIVE_FIRST),
     ),
     Claim(
         "… and from a good start, λ_0 = 0.5",
         "protocol",
         PROTOCOL,
-        change(("100 images, normal 0.05", FIRST), ("200 images, normal 0.05", FIRST)),
+        with_few("normal 0.05", FIRST),
     ),
     Claim(
         "The same at the authors' size (64 filters, 300 epochs), on a GPU: bad start, "
         "λ_0 = 5",
         "protocol",
         FULL_SIZE,
-        change(
-            ("100 images, normal 1", FIVE_FIRST), ("200 images, normal 1", FIVE_FIRST)
-        ),
+        with_few("normal 1", FIVE_FIRST),
     ),
     Claim(
         "… and from a good start",
         "protocol",
         FULL_SIZE,
-        change(
-            ("100 images, normal 0.05", FIVE_FIRST),
-            ("200 images, normal 0.05", FIVE_FIRST),
-        ),
+        with_few("normal 0.05", FIVE_FIRST),
     ),
     Claim(
         "… and with short transport on test images: 100 images, bad start",
@@ -232,7 +226,7 @@ LEAST_ACTION = (
         "are raised: 100 images, bad start",
         claims.OURS,
         "silent_channels.md",
-        raised,
+        gains("change by raising", lambda row: f"{row['filters']} filters"),
     ),
     Claim(
         "Narrower confidence intervals: 100, 200, 300, 500 images, bad start, "
@@ -344,7 +338,7 @@ LEAST_ACTION = (
         "by validation: 1000 images",
         claims.OURS,
         "good_starts-small.md",
-        rivals,
+        gains("least action − it, last", lambda row: row["kind"], "trained"),
     ),
     Claim(
         "… and it gains beside the weight decay that suits plain training: 1000 images",

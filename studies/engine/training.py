@@ -240,7 +240,8 @@ def _batch() -> int:
     return _EVALUATION_BATCH_OF_GPU if gpu() else _EVALUATION_BATCH
 
 
-def _recorder(network: keras.Model) -> keras_lap.DisplacementRecorder:
+def recorder_of(network: keras.Model) -> keras_lap.DisplacementRecorder:
+    """Records every block of a network, those with a projection too."""
     return keras_lap.DisplacementRecorder(
         network, keras_lap.find_residual_blocks(network, include_projections=True)
     )
@@ -248,7 +249,7 @@ def _recorder(network: keras.Model) -> keras_lap.DisplacementRecorder:
 
 def _block_costs(network: keras.Model, x: np.ndarray) -> list[float]:
     """Kinetic energy of every block on `x`, whatever the network was trained by."""
-    recorder = _recorder(network)
+    recorder = recorder_of(network)
     energy = keras_lap.energies.DisplacementEnergy()
     costs = np.zeros(())
     for first in range(0, len(x), _batch()):
@@ -263,7 +264,7 @@ def _block_costs(network: keras.Model, x: np.ndarray) -> list[float]:
 def _states(network: keras.Model, test: Any, count: int) -> dict[str, Any]:
     """Positions of the first test points before and after every block."""
     x = test.x[:count]
-    _, moved = _recorder(network)(x, training=False)
+    _, moved = recorder_of(network)(x, training=False)
     steps = [keras.ops.convert_to_numpy(displacement) for displacement in moved]
     return {
         "labels": test.y[:count].tolist(),

@@ -22,15 +22,13 @@ from typing import Any
 import keras
 import numpy as np
 
-import keras_lap
-from keras_lap.trajectory import DisplacementRecorder
 from studies.engine import Study, published, records
 from studies.engine.building import load_data
 from studies.engine.environment import describe
 from studies.engine.methods import PLAIN
 from studies.engine.statistics import scipy_stats
 from studies.engine.tables import Table, paired_text, seeds_text
-from studies.engine.training import fit
+from studies.engine.training import fit, recorder_of
 from studies.paper.table1_mnist import PRESETS
 
 NAME = "silent_channels.jsonl"
@@ -79,8 +77,7 @@ def variance_of(layer: keras.layers.BatchNormalization) -> np.ndarray:
 
 def point_costs(network: keras.Model, x: np.ndarray) -> np.ndarray:
     """The transport cost of each image, `(n,)`, in inference."""
-    blocks = keras_lap.find_residual_blocks(network, include_projections=True)
-    recorder = DisplacementRecorder(network, blocks)
+    recorder = recorder_of(network)
     costs = np.zeros(len(x))
     for first in range(0, len(x), _BATCH):
         _, moved = recorder(x[first : first + _BATCH], training=False)
@@ -175,34 +172,35 @@ def changes(lines: Sequence[records.Record]) -> Table:
         *("filters", "seeds", "further than plain", "cost", "cost, raised"),
         *("change by raising", "least action − plain", "the same, raised"),
     )
-    rows = []
-    for filters in sorted({line["filters"] for line in lines}):
-        of_width = [line for line in lines if line["filters"] == filters]
-        plain = {line["seed"]: line for line in of_width if line["method"] == PLAIN}
-        ours = {line["seed"]: line for line in of_width if line["method"] != PLAIN}
-        seeds = sorted(set(plain) & set(ours))
-
-        def values(
-            of: dict[int, records.Record], name: str, seeds: Sequence[int] = seeds
-        ) -> list[float]:
-            return [of[seed][name] for seed in seeds]
-
-        further = np.greater(values(ours, "mean"), values(plain, "mean"))
-        before, after = values(ours, "accuracy"), values(ours, "accuracy_raised")
-        rows.append(
-            (
-                str(filters),
-                seeds_text(len(seeds), len(SEEDS)),
-                f"{further.sum()} of {len(seeds)}",
-                f"{np.median(values(ours, 'mean')):.3g}",
-                f"{np.median(values(ours, 'mean_raised')):.3g}",
-                paired_text(before, after),
-                paired_text(values(plain, "accuracy"), before),
-                paired_text(values(plain, "accuracy_raised"), after),
-            )
-        )
+    widths = sorted({line["filters"] for line in lines})
+    rows = [
+        (str(width), *_change_of([line for line in lines if line["filters"] == width]))
+        for width in widths
+    ]
     title = "Channels silent in training, and variances raised after it"
     return Table(title, header, tuple(rows), _NOTE_OF_CHANGES)
+
+
+def _change_of(lines: Sequence[records.Record]) -> tuple[str, ...]:
+    """Of one width, over the seeds that both methods have."""
+    plain = {line["seed"]: line for line in lines if line["method"] == PLAIN}
+    ours = {line["seed"]: line for line in lines if line["method"] != PLAIN}
+    seeds = sorted(set(plain) & set(ours))
+
+    def values(of: dict[int, records.Record], name: str) -> list[float]:
+        return [of[seed][name] for seed in seeds]
+
+    further = np.greater(values(ours, "mean"), values(plain, "mean"))
+    before, after = values(ours, "accuracy"), values(ours, "accuracy_raised")
+    return (
+        seeds_text(len(seeds), len(SEEDS)),
+        f"{further.sum()} of {len(seeds)}",
+        f"{np.median(values(ours, 'mean')):.3g}",
+        f"{np.median(values(ours, 'mean_raised')):.3g}",
+        paired_text(before, after),
+        paired_text(values(plain, "accuracy"), before),
+        paired_text(values(plain, "accuracy_raised"), after),
+    )
 
 
 def write(path: Path) -> list[Path]:

@@ -26,20 +26,22 @@ QUICKSTART = {
 BEFORE = {"+0.74 ± 0.58", "+1.18 ± 0.54"}
 
 
-def read(path):
-    """The text of a page on one line, with one sign for minus."""
-    text = path.read_text(encoding="utf-8")
+def plain(text):
+    """A text on one line without its table of claims, with one sign for minus."""
     text = re.sub(r"<!-- claims -->.*?<!-- end -->", "", text, flags=re.DOTALL)
     return re.sub(r"\s+", " ", text.replace("−", "-").replace("*", ""))
+
+
+def read(path):
+    return plain(path.read_text(encoding="utf-8"))
 
 
 def sections(page):
     """The parts of a page under its headings, each with the tables it leads to."""
     parts = re.split(r"^(?=##+ )", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
     for part in parts:
-        part = re.sub(r"<!-- claims -->.*?<!-- end -->", "", part, flags=re.DOTALL)
-        text = re.sub(r"\s+", " ", part.replace("−", "-").replace("*", ""))
-        found = dict.fromkeys(TABLE.findall(part))
+        text = plain(part)
+        found = dict.fromkeys(TABLE.findall(text))
         tables = [RESULTS / name for name in found if (RESULTS / name).exists()]
         yield text, tables
 

@@ -60,9 +60,7 @@ def test_a_short_run_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
         setting = dataclasses.replace(
             setting,
             data=Data("digits", 30, validation_size=20, test_size=30),
-            training=dataclasses.replace(
-                Training(2, 30), drop_epochs=(1,), coupled_decay=1e-4
-            ),
+            training=Training(2, 30, drop_epochs=(1,), coupled_decay=1e-4),
         )
         return dataclasses.replace(study, settings=(setting,))
 
