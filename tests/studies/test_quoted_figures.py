@@ -76,6 +76,19 @@ def test_each_section_quotes_the_tables_it_leads_to():
     assert counted > 200
 
 
+def test_every_table_is_read_from_a_page_of_the_menu():
+    menu = set(re.findall(r"results/([\w-]+\.md)", (ROOT / "mkdocs.yml").read_text()))
+    assert "README.md" in menu
+    linked = {
+        name
+        for page in menu
+        for name in TABLE.findall((RESULTS / page).read_text(encoding="utf-8"))
+    }
+    tables = {path.name for path in RESULTS.glob("*.md")}
+    assert menu <= tables
+    assert tables - menu <= linked
+
+
 @pytest.mark.parametrize("name", ["README.md", "docs/index.md"])
 def test_first_pages_quote_what_is_published(name):
     pages = [path for path in RESULTS.glob("*.md") if path.name != "README.md"]
