@@ -1,11 +1,12 @@
 """Short transport on training images, long for some test points: which, and why.
 
-The bad start of Table 1 in the authors' protocol: 100 images of MNIST, 300 epochs, at
-three widths. In inference batch normalisation divides by the variance that it has seen.
-Of a channel that is silent on the training images that is next to nothing, and a test
-image that wakes it is carried far. Measured: how far single test images go, whether
-those go far that are large once normalised, and how far they go if no channel's
-variance is below a hundredth of the median of its layer.
+Table 1 in the authors' protocol, 300 epochs on 100 or 200 images of MNIST, and the good
+start with a schedule on 1000 images of CIFAR-10, at several widths. In inference batch
+normalisation divides by the variance that it has seen. Of a channel that is silent on
+the training images that is next to nothing, and a test image that wakes it is carried
+far. Measured: how far single test images go, whether those go far that are large once
+normalised, and how far they go if no channel's variance is below a hundredth of the
+median of its layer.
 
     python -m studies.paper.silent_channels
     python -m studies.paper.silent_channels --report
@@ -14,8 +15,7 @@ variance is below a hundredth of the median of its layer.
 from __future__ import annotations
 
 import dataclasses
-import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,9 @@ from studies.engine.methods import PLAIN
 from studies.engine.statistics import scipy_stats
 from studies.engine.tables import Table, paired_text, seeds_text
 from studies.engine.training import fit, recorder_of
-from studies.paper.table1_mnist import PRESETS
+from studies.paper import good_starts, table1_mnist
 
 NAME = "silent_channels.jsonl"
-FILTERS, SEEDS = (8, 24, 64), tuple(range(10))
 # Of the median of the variances of a layer: what is below is called silent.
 FLOOR = 0.01
 _BATCH = 100
@@ -55,13 +54,27 @@ _NOTE_OF_CHANGES = (
 )
 
 
-def study(filters: int) -> Study:
-    """The bad start with 100 images, as the preset `gpu` of Table 1 has it."""
-    wide = PRESETS["gpu"]
-    first = wide.settings[0]
-    network = dataclasses.replace(first.network, filters=filters)
-    setting = dataclasses.replace(first, network=network)
-    return dataclasses.replace(wide, settings=(setting,))
+def at_widths(study: Study, label: str, widths: Sequence[int]) -> Study:
+    """One setting of a study, at several widths."""
+    (found,) = [each for each in study.settings if each.label == label]
+    settings = [
+        dataclasses.replace(
+            found,
+            label=f"{label}, {filters} filters",
+            network=dataclasses.replace(found.network, filters=filters),
+        )
+        for filters in widths
+    ]
+    return dataclasses.replace(study, settings=tuple(settings), one_by_one=True)
+
+
+_TABLE_1, _GOOD = table1_mnist.PRESETS["gpu"], good_starts.PRESETS["small"]
+STARTS = {
+    "100 digits, bad start": at_widths(_TABLE_1, "100 images, normal 1", (8, 24, 64)),
+    "200 digits, bad start": at_widths(_TABLE_1, "200 images, normal 1", (8, 24)),
+    "100 digits, good start": at_widths(_TABLE_1, "100 images, normal 0.05", (8, 24)),
+    "CIFAR-10, good start": at_widths(_GOOD, "1000 images", (8,)),
+}
 
 
 def normalisations(network: keras.Model) -> list[keras.layers.BatchNormalization]:
@@ -123,21 +136,18 @@ def measure(network: keras.Model, x: np.ndarray, y: np.ndarray) -> dict[str, Any
     return {name: float(value) for name, value in found.items()}
 
 
-def run_all(path: Path, widths: Sequence[str] = ()) -> None:
-    """Adds to a result file what it lacks, of these widths or of all."""
+def run_all(path: Path, chosen: Sequence[str] = ()) -> None:
+    """Adds to a result file what it lacks, of these starts or of all."""
     records.repair(path)
-    keys = ("filters", "seed", "method")
+    keys = ("setting", "filters", "seed", "method")
     done = {tuple(line[key] for key in keys) for line in records.read(path)}
-    chosen = tuple(map(int, widths)) or FILTERS
-    for filters, seed in itertools.product(chosen, SEEDS):
-        wanted = study(filters)
-        (setting,) = wanted.settings
-        for method in setting.methods:
-            key = (filters, seed, str(method))
+    for name in chosen or STARTS:
+        for run in STARTS[name].runs():
+            key = (name, run.network.filters, run.seed, str(run.method))
             if key in done:
                 continue
-            data = load_data(setting.data, seed)
-            network = fit(wanted.run(setting, method, seed), data)
+            data = load_data(run.data, run.seed)
+            network = fit(run, data)
             line = dict(zip(keys, key, strict=True))
             line |= {**measure(network, *data.test), **describe()}
             records.append(path, line)
@@ -146,14 +156,14 @@ def run_all(path: Path, widths: Sequence[str] = ()) -> None:
 def table(lines: Sequence[records.Record]) -> Table:
     """A row for each network."""
     header = (
-        *("filters", "method", "seed", "cost, median image", "one in ten"),
+        *("setting", "filters", "method", "seed", "cost, median image", "one in ten"),
         *("mean", "mean, variances raised", "accuracy", "accuracy, raised"),
         *("silent channels", "of the state"),
         *("least variance", "median variance", "correlation"),
     )
     rows = [
         (
-            *(str(line["filters"]), line["method"], str(line["seed"])),
+            *(line["setting"], str(line["filters"]), line["method"], str(line["seed"])),
             *(f"{line[name]:.3g}" for name in ("median", "one_in_ten", "mean")),
             f"{line['mean_raised']:.3g}",
             *(f"{line[name]:.1f}" for name in ("accuracy", "accuracy_raised")),
@@ -161,28 +171,40 @@ def table(lines: Sequence[records.Record]) -> Table:
             *(f"{line[name]:.3g}" for name in ("least_variance", "median_variance")),
             f"{line['correlation']:+.2f}",
         )
-        for line in sorted(lines, key=lambda each: (each["filters"], each["seed"]))
+        for _, part in _parts(lines)
+        for line in sorted(part, key=lambda each: each["seed"])
     ]
     return Table("Every network", header, tuple(rows), _NOTE)
 
 
 def changes(lines: Sequence[records.Record]) -> Table:
-    """A row for each width: what raising the variances does to least action."""
+    """A row for each setting and width: what raising does to least action."""
     header = (
-        *("filters", "seeds", "further than plain", "cost", "cost, raised"),
+        *("setting", "filters", "seeds", "further than plain", "cost", "cost, raised"),
         *("change by raising", "least action − plain", "the same, raised"),
+        "change of plain by raising",
     )
-    widths = sorted({line["filters"] for line in lines})
     rows = [
-        (str(width), *_change_of([line for line in lines if line["filters"] == width]))
-        for width in widths
+        (setting, str(filters), *_change_of(part))
+        for (setting, filters), part in _parts(lines)
     ]
     title = "Channels silent in training, and variances raised after it"
     return Table(title, header, tuple(rows), _NOTE_OF_CHANGES)
 
 
+def _parts(
+    lines: Sequence[records.Record],
+) -> Iterator[tuple[tuple[str, int], list[records.Record]]]:
+    """The lines of each setting and width that there is, in order."""
+    for setting in STARTS:
+        here = [line for line in lines if line["setting"] == setting]
+        for filters in sorted({line["filters"] for line in here}):
+            part = [line for line in here if line["filters"] == filters]
+            yield (setting, filters), part
+
+
 def _change_of(lines: Sequence[records.Record]) -> tuple[str, ...]:
-    """Of one width, over the seeds that both methods have."""
+    """Of one setting and width, over the seeds that both methods have."""
     plain = {line["seed"]: line for line in lines if line["method"] == PLAIN}
     ours = {line["seed"]: line for line in lines if line["method"] != PLAIN}
     seeds = sorted(set(plain) & set(ours))
@@ -192,14 +214,16 @@ def _change_of(lines: Sequence[records.Record]) -> tuple[str, ...]:
 
     further = np.greater(values(ours, "mean"), values(plain, "mean"))
     before, after = values(ours, "accuracy"), values(ours, "accuracy_raised")
+    alone, raised = values(plain, "accuracy"), values(plain, "accuracy_raised")
     return (
-        seeds_text(len(seeds), len(SEEDS)),
+        seeds_text(len(seeds), len(_TABLE_1.seeds)),
         f"{further.sum()} of {len(seeds)}",
         f"{np.median(values(ours, 'mean')):.3g}",
         f"{np.median(values(ours, 'mean_raised')):.3g}",
         paired_text(before, after),
-        paired_text(values(plain, "accuracy"), before),
-        paired_text(values(plain, "accuracy_raised"), after),
+        paired_text(alone, before),
+        paired_text(raised, after),
+        paired_text(alone, raised),
     )
 
 
@@ -212,8 +236,7 @@ def write(path: Path) -> list[Path]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the study, or makes its report."""
-    widths = tuple(map(str, FILTERS))
-    published.main(__doc__ or "", NAME, run_all, write, widths, arguments)
+    published.main(__doc__ or "", NAME, run_all, write, tuple(STARTS), arguments)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import pytest
 
 import keras_lap
 from studies.engine import Data, Training
-from studies.paper import silent_channels
+from studies.paper import good_starts, silent_channels
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "torch", reason="trained once, on one backend"
@@ -54,38 +54,46 @@ def test_the_silent_channel_is_found_and_raised():
 
 
 def test_a_short_run_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
-    def short(filters):
-        study = whole(filters)
-        (setting,) = study.settings
-        setting = dataclasses.replace(
-            setting,
-            data=Data("digits", 30, validation_size=20, test_size=30),
-            training=Training(2, 30, drop_epochs=(1,), coupled_decay=1e-4),
-        )
-        return dataclasses.replace(study, settings=(setting,))
-
-    whole = silent_channels.study
-    monkeypatch.setattr(silent_channels, "study", short)
-    monkeypatch.setattr(silent_channels, "FILTERS", (2,))
-    monkeypatch.setattr(silent_channels, "SEEDS", (0,))
+    name, whole = "100 digits, bad start", silent_channels.STARTS
+    (setting, *_) = whole[name].settings
+    setting = dataclasses.replace(
+        setting,
+        network=dataclasses.replace(setting.network, filters=2),
+        data=Data("digits", 30, validation_size=20, test_size=30),
+        training=Training(2, 30, drop_epochs=(1,), coupled_decay=1e-4),
+    )
+    short = dataclasses.replace(whole[name], settings=(setting,), seeds=(0,))
+    monkeypatch.setattr(silent_channels, "STARTS", {**whole, name: short})
     path = tmp_path / "silent_channels.jsonl"
-    silent_channels.main(["--results", str(path)])
+    command = ["--results", str(path), "--settings", name]
+    silent_channels.main(command)
     lines = path.read_text("utf-8").splitlines()
     assert len(lines) == 2  # plain and least action
     path.write_text(lines[0] + "\n", "utf-8")
-    silent_channels.main(["--results", str(path)])
+    silent_channels.main(command)
     again = path.read_text("utf-8").splitlines()
     assert [again[0], len(again)] == [lines[0], 2]
     table = path.with_suffix(".md").read_text("utf-8")
-    assert table.count("| 2 | least action, λ_0 = 5, λ first | 0 |") == 1
+    assert table.count(f"| {name} | 2 | least action, λ_0 = 5, λ first | 0 |") == 1
 
 
-def test_the_study_is_the_bad_start_of_the_table():
-    (setting,) = silent_channels.study(24).settings
-    assert setting.label == "100 images, normal 1"
-    assert (setting.network.filters, setting.network.like_the_paper) == (24, True)
-    assert setting.training.epochs == 300
+def test_the_starts_are_those_of_the_published_studies():
+    bad = silent_channels.STARTS["200 digits, bad start"]
+    assert [setting.network.filters for setting in bad.settings] == [8, 24]
+    setting = bad.settings[1]
+    assert setting.label == "200 images, normal 1, 24 filters"
+    assert (setting.network.like_the_paper, setting.training.epochs) == (True, 300)
     assert [method.kind for method in setting.methods] == ["plain", "least action"]
+    (setting,) = silent_channels.STARTS["CIFAR-10, good start"].settings
+    (found,) = [
+        each
+        for each in good_starts.PRESETS["small"].settings
+        if each.label == "1000 images"
+    ]
+    assert setting == dataclasses.replace(found, label="1000 images, 8 filters")
+    for study in silent_channels.STARTS.values():
+        for run in study.runs():  # what the tables name it by
+            assert run.network.filters in (8, 24, 64)
 
 
 def test_what_is_published_is_what_the_results_say(tmp_path):
@@ -99,7 +107,8 @@ def test_what_raising_changes_is_paired_by_seeds():
     def line(method, seed, mean, accuracy, raised):
         costs = {"mean": mean, "mean_raised": 0.01 + 0.01 * seed}
         found = {"accuracy": accuracy, "accuracy_raised": raised}
-        return {"filters": 8, "method": method, "seed": seed, **costs, **found}
+        key = {"setting": "200 digits, bad start", "filters": 8}
+        return {**key, "method": method, "seed": seed, **costs, **found}
 
     lines = [line("plain", seed, 500, 50 + seed, 50 + seed) for seed in range(3)]
     lines += [
@@ -120,3 +129,4 @@ def test_what_raising_changes_is_paired_by_seeds():
     )
     assert row["least action − plain"].startswith("+10.0 [+10.0, +10.0]")
     assert row["the same, raised"].startswith(f"+12.0 [{12 - half:+.1f}")
+    assert row["change of plain by raising"].startswith("+0.0 [+0.0, +0.0]")
