@@ -16,7 +16,9 @@ from keras_lap.trajectory.recorder import DisplacementRecorder, Recorder, Trajec
 from keras_lap.trajectory.segments import Segments
 from keras_lap.trajectory.statistics import (
     batch_statistics,
+    count_silent_channels,
     has_moving_statistics,
+    raise_variances,
     recalibrate,
     recalibrated,
 )
@@ -32,10 +34,12 @@ __all__ = [
     "at_least_float32",
     "batch_statistics",
     "batches",
+    "count_silent_channels",
     "fits",
     "has_moving_statistics",
     "leaving_no_trace",
     "output_structure",
+    "raise_variances",
     "recalibrate",
     "recalibrated",
     "without",

@@ -2,7 +2,8 @@
 
 In training a `keras.layers.BatchNormalization` normalises by the mean and variance of
 the batch; afterwards by moving averages of them, which lag behind, most in short
-trainings of deep networks. Then both run different networks.
+trainings of deep networks. Then both run different networks. So they do where a channel
+was silent on all training samples, and is not on another.
 """
 
 from __future__ import annotations
@@ -14,7 +15,11 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_lap._checks import finite_number, refusal
 from keras_lap.blocks import layers_below
+
+# Of the median of the variances of a layer.
+SILENT = 0.01
 
 
 @contextlib.contextmanager
@@ -93,6 +98,72 @@ def recalibrated(network: keras.Layer, batches: Iterable[Any]) -> Iterator[None]
     finally:
         for variable, value in kept:
             variable.assign(value)
+
+
+def raise_variances(network: keras.Layer, fraction: float = SILENT) -> dict[str, int]:
+    """Raises moving variances that are next to nothing beside others of their layer.
+
+    Of a channel that is silent on all training samples the moving variance ends near
+    zero. Inference divides by its root, and a sample that wakes the channel is carried
+    far. Each moving variance becomes
+
+        v_c ← max(v_c, fraction · median_c v_c).
+
+    Where half of the channels are silent, the median is too, and tells nothing.
+    Nothing else changes: neither a network as it is run in training, nor what is
+    frozen. It is for the end of a training; one that goes on averages the variances
+    anew. From bad starts it was measured to gain accuracy, from others to lose some
+    (`docs/how-to.md`): look at validation data before and after.
+
+    Args:
+        network: The network, or a model that has it; it is changed.
+        fraction: Of the median of a layer, between 0 and 1; unitless. Defaults to 0.01.
+
+    Returns:
+        How many channels were raised, by the path of their layer; layers without any
+        are left out.
+
+    Raises:
+        ValueError: If `fraction` is not such a number, or a moving variance is not
+            finite; nothing is changed then.
+
+    Example:
+        >>> keras_lap.trajectory.raise_variances(model)
+        {'resnet9/block4_norm1': 3}
+    """
+    fraction = finite_number("fraction", fraction, "> 0", "Use e.g. 0.01.")
+    if fraction > 1:
+        raise refusal("fraction", "be at most 1", fraction, "Use e.g. 0.01.")
+    found = list(_silent(network, fraction))
+    for norm, values, _ in found:
+        if not np.isfinite(values).all():
+            raise ValueError(
+                "Variances are raised where they are finite. Received: a moving "
+                f"variance of {norm.path!r} that is not. The training has diverged: "
+                "go back to weights from before it did, or train anew."
+            )
+    raised: dict[str, int] = {}
+    for norm, values, least in found:
+        if count := int((values < least).sum()):
+            norm.moving_variance.assign(np.maximum(values, least))
+            raised[norm.path] = raised.get(norm.path, 0) + count
+    return raised
+
+
+def count_silent_channels(network: keras.Layer) -> int:
+    """How many channels `raise_variances` would raise, by its default."""
+    return sum(int((v < least).sum()) for _, v, least in _silent(network, SILENT))
+
+
+def _silent(
+    network: keras.Layer, fraction: float
+) -> Iterator[tuple[keras.layers.BatchNormalization, np.ndarray, Any]]:
+    """Each layer, its moving variances, `(channels,)`, and the least they may be."""
+    for norm in _norms(network):
+        values = np.array(keras.ops.convert_to_numpy(norm.moving_variance))
+        least = fraction * np.median(values.astype("float64"))
+        # As it is kept: what was raised to it once is not below it afterwards.
+        yield norm, values, least.astype(values.dtype)
 
 
 def has_moving_statistics(network: keras.Layer) -> bool:

@@ -12,7 +12,12 @@ import numpy as np
 from keras_lap._checks import choice, finite_number, whole_number
 from keras_lap._drawing import counted
 from keras_lap.blocks import Selection
-from keras_lap.trajectory import batches, has_moving_statistics, recalibrated
+from keras_lap.trajectory import (
+    batches,
+    count_silent_channels,
+    has_moving_statistics,
+    recalibrated,
+)
 from keras_lap.transport.distances import regularity
 from keras_lap.transport.optimal import match, optimal_transport_score, solver
 from keras_lap.transport.report import BlockTransport, StageTransport, TransportReport
@@ -194,9 +199,22 @@ class Measurement:
                 "with no transport_cost of a training's logs; analyze(..., "
                 "recalibrate=True) estimates them anew, statistics='batch' measures as "
                 "the logs do, longer training or a smaller "
-                "momentum of BatchNormalization makes them settle.",
+                "momentum of BatchNormalization makes them settle."
+                f"{_of_silent_channels(self.network)}",
                 stacklevel=4,
             )
+
+
+def _of_silent_channels(network: keras.Model) -> str:
+    """What else may be the cause, if it may."""
+    count = count_silent_channels(network)
+    if count == 0:
+        return ""
+    return (
+        f" {counted(count, 'channel')} with next to no moving variance may have been "
+        "silent on the training samples, and carry others far: "
+        "keras_lap.trajectory.raise_variances(network) bounds such variances."
+    )
 
 
 def _total_cost(moves: list[Move], p: float) -> float:

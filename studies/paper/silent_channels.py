@@ -22,6 +22,7 @@ from typing import Any
 import keras
 import numpy as np
 
+import keras_lap
 from studies.engine import Study, published, records
 from studies.engine.building import load_data
 from studies.engine.environment import describe
@@ -114,12 +115,7 @@ def measure(network: keras.Model, x: np.ndarray, y: np.ndarray) -> dict[str, Any
     greatest = normalised.reshape(len(x), -1).max(axis=1)
     costs, of_state = point_costs(network, x), variance_of(layers[1])
     accuracy_as_it_is = accuracy()
-    silent = 0
-    for layer in layers:
-        values = variance_of(layer)
-        least = FLOOR * np.median(values)
-        silent += (values < least).sum()
-        layer.moving_variance.assign(np.maximum(values, least))
+    raised = keras_lap.trajectory.raise_variances(network, FLOOR)
     found = {
         "median": np.median(costs),
         "one_in_ten": np.quantile(costs, 0.9),
@@ -127,7 +123,7 @@ def measure(network: keras.Model, x: np.ndarray, y: np.ndarray) -> dict[str, Any
         "mean_raised": np.mean(point_costs(network, x)),
         "accuracy": accuracy_as_it_is,
         "accuracy_raised": accuracy(),
-        "silent": silent,
+        "silent": sum(raised.values()),
         "silent_of_state": (of_state < FLOOR * np.median(of_state)).sum(),
         "least_variance": of_state.min(),
         "median_variance": np.median(of_state),

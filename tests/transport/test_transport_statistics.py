@@ -54,6 +54,18 @@ def test_log_and_report_differ_and_a_warning_says_so(model, x):
     assert max(report.total_cost / cost, cost / report.total_cost) > 10
     (message,) = [str(w.message) for w in caught if "settled" in str(w.message)]
     assert f"{analyze(model, x[:32]).total_cost:.3g} under the moving" in message
+    assert "silent" not in message
+
+
+def test_the_warning_names_silent_channels_where_there_are_some(model, x):
+    keras_lap.trajectory.recalibrate(model.network, [x])
+    norm = model.network.get_layer("norm0")
+    norm.moving_variance.assign(as_numpy(norm.moving_variance) * [1, 1, 1, 1e-4])
+    remedy = r"1 channel with next to no .*raise_variances\(network\) bounds"
+    with pytest.warns(UserWarning, match=remedy):
+        far = analyze(model, x)
+    keras_lap.trajectory.raise_variances(model)
+    assert analyze(model, x).total_cost < far.total_cost / 10
 
 
 def test_new_statistics_bring_the_two_together(model, x):
