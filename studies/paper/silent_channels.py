@@ -5,8 +5,8 @@ start with a schedule on 1000 images of CIFAR-10, at several widths. In inferenc
 normalisation divides by the variance that it has seen. Of a channel that is silent on
 the training images that is next to nothing, and a test image that wakes it is carried
 far. Measured: how far single test images go, whether those go far that are large once
-normalised, and how far they go if no channel's variance is below a hundredth of the
-median of its layer.
+normalised, and how far they go if no channel's variance is below a part of the median
+of its layer: of three parts, validation images say which.
 
     python -m studies.paper.silent_channels
     python -m studies.paper.silent_channels --report
@@ -23,6 +23,7 @@ import keras
 import numpy as np
 
 import keras_lap
+from keras_lap.datasets import Dataset, Split
 from studies.engine import Study, published, records
 from studies.engine.building import load_data
 from studies.engine.environment import describe
@@ -33,25 +34,33 @@ from studies.engine.training import fit, recorder_of
 from studies.paper import good_starts, table1_mnist
 
 NAME = "silent_channels.jsonl"
-# Of the median of the variances of a layer: what is below is called silent.
-FLOOR = 0.01
+# Of the median of the variances of a layer: what is below is called silent. From the
+# least on, as one network is raised to each in turn.
+FLOORS = (1e-4, 1e-3, 1e-2)
 _BATCH = 100
 _NOTE = (
-    "The cost of a test image is `Σ_k mean |v_k|²` over the blocks, in inference, of "
-    "1000 images: the median, that which one in ten exceeds, and the mean; then the "
-    "mean, and the test accuracy in percent, after every variance of every "
-    "normalisation was raised to a hundredth of the median of its layer; a channel "
-    "below that is called silent, once for each layer. Variances are those "
-    "of the state, by which the second block divides: the first has no normalisation "
-    "before its first convolution. The correlation is Spearman's, of the cost of an "
-    "image with the greatest entry of what the second block has normalised."
+    "The cost of a test image is `Σ_k mean |v_k|²` over the blocks, in inference: the "
+    "median of the images, that which one in ten exceeds, and the mean. A channel is "
+    "silent where its variance is below a hundredth of the median of its layer; "
+    "counted once for each layer. Least variance, median variance and silent channels "
+    "of the state are those by which the second block divides: the first has no normalisation before its first convolution. The correlation is "
+    "Spearman's, of the cost of an image with the greatest entry of what the second "
+    "block has normalised. Then mean cost and accuracy with variances raised to a "
+    "hundredth."
 )
 _NOTE_OF_CHANGES = (
-    "Networks in which a test image goes further on average than after plain training; "
-    "the median over the networks of the mean cost, as they are and with variances "
-    "raised; test accuracy after the last epoch in points, as it changes by raising "
-    "them, and of least action less plain training, before and after. Paired, with "
-    "95 % Student-t intervals over the seeds and p-values without a correction."
+    "After the training each variance below a part of the median of its layer, the "
+    "floor, is raised to that. Networks that have such channels, and those in which a "
+    "test image goes further on average than after plain training; the median over "
+    "the networks of the mean cost, as they are and raised; test accuracy after the "
+    "last epoch in points, as it changes by raising, and of least action less plain "
+    "training, raised both, and as they are. Paired, with 95 % Student-t intervals "
+    "over the seeds and p-values without a correction."
+)
+_NOTE_OF_FLOORS = (
+    "Mean changes in points by raising variances to each floor, of all networks of "
+    "least action alike. The default of `raise_variances` is the floor of the "
+    "greatest change on validation images; of equal ones, the least floor."
 )
 
 
@@ -102,34 +111,51 @@ def point_costs(network: keras.Model, x: np.ndarray) -> np.ndarray:
     return costs
 
 
-def measure(network: keras.Model, x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
+def accuracy(network: keras.Model, split: Split) -> float:
+    """In percent."""
+    logits = network.predict(split.x, batch_size=_BATCH, verbose=0)
+    return 100 * float(np.mean(logits.argmax(axis=1) == split.y))
+
+
+def measure(network: keras.Model, data: Dataset) -> dict[str, Any]:
     """How far test images go, and why; the network's variances are raised by it."""
-
-    def accuracy() -> float:
-        logits = network.predict(x, batch_size=_BATCH, verbose=0)
-        return 100 * float(np.mean(logits.argmax(axis=1) == y))
-
-    layers = normalisations(network)
-    inner = keras.Model(network.input, layers[1].output)
+    x, silent = data.test.x, normalisations(network)[1]
+    inner = keras.Model(network.input, silent.output)
     normalised = np.abs(inner.predict(x, batch_size=_BATCH, verbose=0))
     greatest = normalised.reshape(len(x), -1).max(axis=1)
-    costs, of_state = point_costs(network, x), variance_of(layers[1])
-    accuracy_as_it_is = accuracy()
-    raised = keras_lap.trajectory.raise_variances(network, FLOOR)
+    costs, of_state = point_costs(network, x), variance_of(silent)
     found = {
         "median": np.median(costs),
         "one_in_ten": np.quantile(costs, 0.9),
         "mean": np.mean(costs),
-        "mean_raised": np.mean(point_costs(network, x)),
-        "accuracy": accuracy_as_it_is,
-        "accuracy_raised": accuracy(),
-        "silent": sum(raised.values()),
-        "silent_of_state": (of_state < FLOOR * np.median(of_state)).sum(),
+        "accuracy": accuracy(network, data.test),
+        "silent_of_state": (of_state < FLOORS[-1] * np.median(of_state)).sum(),
         "least_variance": of_state.min(),
         "median_variance": np.median(of_state),
         "correlation": scipy_stats().spearmanr(costs, greatest).statistic,
     }
-    return {name: float(value) for name, value in found.items()}
+    plain = {name: float(value) for name, value in found.items()}
+    return {**plain, "raised": raised(network, data)}
+
+
+def raised(network: keras.Model, data: Dataset) -> list[dict[str, float]]:
+    """What raising to each floor brings; the network is left with the greatest."""
+    if data.validation is None:
+        raise ValueError("A floor is chosen on validation images. Received: none.")
+    before, lines = accuracy(network, data.validation), []
+    for floor in FLOORS:
+        channels = sum(keras_lap.trajectory.raise_variances(network, floor).values())
+        change = accuracy(network, data.validation) - before
+        lines.append(
+            {
+                "floor": floor,
+                "channels": channels,
+                "mean": float(np.mean(point_costs(network, data.test.x))),
+                "accuracy": accuracy(network, data.test),
+                "validation_change": change,
+            }
+        )
+    return lines
 
 
 def run_all(path: Path, chosen: Sequence[str] = ()) -> None:
@@ -145,7 +171,7 @@ def run_all(path: Path, chosen: Sequence[str] = ()) -> None:
             data = load_data(run.data, run.seed)
             network = fit(run, data)
             line = dict(zip(keys, key, strict=True))
-            line |= {**measure(network, *data.test), **describe()}
+            line |= {**measure(network, data), **describe()}
             records.append(path, line)
 
 
@@ -153,39 +179,58 @@ def table(lines: Sequence[records.Record]) -> Table:
     """A row for each network."""
     header = (
         *("setting", "filters", "method", "seed", "cost, median image", "one in ten"),
-        *("mean", "mean, variances raised", "accuracy", "accuracy, raised"),
-        *("silent channels", "of the state"),
+        *("mean", "accuracy", "silent channels", "of the state"),
         *("least variance", "median variance", "correlation"),
+        *("mean, raised", "accuracy, raised"),
     )
-    rows = [
-        (
-            *(line["setting"], str(line["filters"]), line["method"], str(line["seed"])),
-            *(f"{line[name]:.3g}" for name in ("median", "one_in_ten", "mean")),
-            f"{line['mean_raised']:.3g}",
-            *(f"{line[name]:.1f}" for name in ("accuracy", "accuracy_raised")),
-            *(f"{line[name]:.0f}" for name in ("silent", "silent_of_state")),
-            *(f"{line[name]:.3g}" for name in ("least_variance", "median_variance")),
-            f"{line['correlation']:+.2f}",
-        )
-        for _, part in _parts(lines)
-        for line in sorted(part, key=lambda each: each["seed"])
-    ]
+    rows = []
+    for _, part in _parts(lines):
+        for line in sorted(part, key=lambda each: each["seed"]):
+            most = line["raised"][-1]
+            row = (
+                *(line["setting"], str(line["filters"])),
+                *(line["method"], str(line["seed"])),
+                *(f"{line[name]:.3g}" for name in ("median", "one_in_ten", "mean")),
+                f"{line['accuracy']:.1f}",
+                *(f"{most['channels']:.0f}", f"{line['silent_of_state']:.0f}"),
+                f"{line['least_variance']:.3g}",
+                f"{line['median_variance']:.3g}",
+                f"{line['correlation']:+.2f}",
+                *(f"{most['mean']:.3g}", f"{most['accuracy']:.1f}"),
+            )
+            rows.append(row)
     return Table("Every network", header, tuple(rows), _NOTE)
 
 
 def changes(lines: Sequence[records.Record]) -> Table:
-    """A row for each setting and width: what raising does to least action."""
+    """Rows for each setting and width: what raising does to least action."""
     header = (
-        *("setting", "filters", "seeds", "further than plain", "cost", "cost, raised"),
-        *("change by raising", "least action − plain", "the same, raised"),
-        "change of plain by raising",
+        *("setting", "filters", "seeds", "floor", "with such channels"),
+        *("further than plain", "cost", "cost, raised", "change by raising"),
+        *("least action − plain, raised", "as they are"),
     )
     rows = [
-        (setting, str(filters), *_change_of(part))
+        (setting, str(filters), *row)
         for (setting, filters), part in _parts(lines)
+        for row in _changes_of(part)
     ]
     title = "Channels silent in training, and variances raised after it"
     return Table(title, header, tuple(rows), _NOTE_OF_CHANGES)
+
+
+def floors(lines: Sequence[records.Record]) -> Table:
+    """A row for each floor: what it changes on validation and test images."""
+    ours = [line for line in lines if line["method"] != PLAIN]
+    rows = []
+    for number, floor in enumerate(FLOORS):
+        found = [(line, line["raised"][number]) for line in ours]
+        seen = np.mean([each["validation_change"] for _, each in found])
+        unseen = np.mean([each["accuracy"] - line["accuracy"] for line, each in found])
+        row = (f"{floor:g}", str(len(found)), f"{seen:+.2f}", f"{unseen:+.2f}")
+        rows.append(row)
+    header = ("floor", "networks", "validation images", "test images")
+    title = "Which part of the median"
+    return Table(title, header, tuple(rows), _NOTE_OF_FLOORS)
 
 
 def _parts(
@@ -199,8 +244,8 @@ def _parts(
             yield (setting, filters), part
 
 
-def _change_of(lines: Sequence[records.Record]) -> tuple[str, ...]:
-    """Of one setting and width, over the seeds that both methods have."""
+def _changes_of(lines: Sequence[records.Record]) -> Iterator[tuple[str, ...]]:
+    """A row for each floor, over the seeds that both methods have."""
     plain = {line["seed"]: line for line in lines if line["method"] == PLAIN}
     ours = {line["seed"]: line for line in lines if line["method"] != PLAIN}
     seeds = sorted(set(plain) & set(ours))
@@ -209,24 +254,29 @@ def _change_of(lines: Sequence[records.Record]) -> tuple[str, ...]:
         return [of[seed][name] for seed in seeds]
 
     further = np.greater(values(ours, "mean"), values(plain, "mean"))
-    before, after = values(ours, "accuracy"), values(ours, "accuracy_raised")
-    alone, raised = values(plain, "accuracy"), values(plain, "accuracy_raised")
-    return (
-        seeds_text(len(seeds), len(_TABLE_1.seeds)),
-        f"{further.sum()} of {len(seeds)}",
-        f"{np.median(values(ours, 'mean')):.3g}",
-        f"{np.median(values(ours, 'mean_raised')):.3g}",
-        paired_text(before, after),
-        paired_text(alone, before),
-        paired_text(raised, after),
-        paired_text(alone, raised),
-    )
+    before, alone = values(ours, "accuracy"), values(plain, "accuracy")
+    for number, floor in enumerate(FLOORS):
+        ours_raised = {seed: ours[seed]["raised"][number] for seed in seeds}
+        plain_raised = {seed: plain[seed]["raised"][number] for seed in seeds}
+        after = values(ours_raised, "accuracy")
+        having = np.greater(values(ours_raised, "channels"), 0)
+        yield (
+            seeds_text(len(seeds), len(_TABLE_1.seeds)),
+            f"{floor:g}",
+            f"{having.sum()} of {len(seeds)}",
+            f"{further.sum()} of {len(seeds)}",
+            f"{np.median(values(ours, 'mean')):.3g}",
+            f"{np.median(values(ours_raised, 'mean')):.3g}",
+            paired_text(before, after),
+            paired_text(values(plain_raised, "accuracy"), after),
+            paired_text(alone, before),
+        )
 
 
 def write(path: Path) -> list[Path]:
     """Writes the table beside the result file, and returns where it is."""
     lines = published.lines_of(path)
-    text = "\n".join(made(lines).markdown() for made in (changes, table))
+    text = "\n".join(made(lines).markdown() for made in (changes, floors, table))
     return published.write_beside(path, {f"{path.stem}.md": text})
 
 
