@@ -43,10 +43,10 @@ _NOTE = (
     "median of the images, that which one in ten exceeds, and the mean. A channel is "
     "silent where its variance is below a hundredth of the median of its layer; "
     "counted once for each layer. Least variance, median variance and silent channels "
-    "of the state are those by which the second block divides: the first has no normalisation before its first convolution. The correlation is "
-    "Spearman's, of the cost of an image with the greatest entry of what the second "
-    "block has normalised. Then mean cost and accuracy with variances raised to a "
-    "hundredth."
+    "of the state are those by which the second block divides: the first has no "
+    "normalisation before its first convolution. The correlation is Spearman's, of "
+    "the cost of an image with the greatest entry of what the second block has "
+    "normalised. Then mean cost and accuracy with variances raised to a hundredth."
 )
 _NOTE_OF_CHANGES = (
     "After the training each variance below a part of the median of its layer, the "

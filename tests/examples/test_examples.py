@@ -42,6 +42,7 @@ def test_quickstart(tmp_path, dataset):
         "normal-0.05  least action",
         "least action moved the test data at",
         "9 of 9    4 of 9    2 of 9    1 of 9 blocks",
+        "networks changed transport cost test accuracy",
         "out/quickstart.png",
     ):
         assert expected in result.stdout
