@@ -112,8 +112,10 @@ def raise_variances(network: keras.Layer, fraction: float = SILENT) -> dict[str,
     Where half of the channels are silent, the median is too, and tells nothing.
     Nothing else changes: neither a network as it is run in training, nor what is
     frozen. It is for the end of a training; one that goes on averages the variances
-    anew. From bad starts it was measured to gain accuracy, from others to lose some
-    (`docs/how-to.md`): look at validation data before and after.
+    anew. From a bad start with 100 samples it gained up to 2.7 points of accuracy; from
+    good starts, where a small variance need not be that of a silent channel, it changed
+    nothing or cost some tenths of a point (`studies/results/README.md`): look at
+    validation data before and after.
 
     Args:
         network: The network, or a model that has it; it is changed.
@@ -129,7 +131,7 @@ def raise_variances(network: keras.Layer, fraction: float = SILENT) -> dict[str,
 
     Example:
         >>> keras_lap.trajectory.raise_variances(model)
-        {'resnet9/block4_norm1': 3}
+        {'block5_norm1': 1, 'block6_norm1': 1}
     """
     fraction = finite_number("fraction", fraction, "> 0", "Use e.g. 0.01.")
     if fraction > 1:

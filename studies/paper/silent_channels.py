@@ -226,7 +226,7 @@ def floors(lines: Sequence[records.Record]) -> Table:
         found = [(line, line["raised"][number]) for line in ours]
         seen = np.mean([each["validation_change"] for _, each in found])
         unseen = np.mean([each["accuracy"] - line["accuracy"] for line, each in found])
-        row = (f"{floor:g}", str(len(found)), f"{seen:+.2f}", f"{unseen:+.2f}")
+        row = (f"{floor:g}", str(len(found)), f"{seen:+.3f}", f"{unseen:+.3f}")
         rows.append(row)
     header = ("floor", "networks", "validation images", "test images")
     title = "Which part of the median"

@@ -175,9 +175,9 @@ def test_floors_are_compared_over_networks_of_least_action_alone():
     lines = [line("plain", 0, 500, 50, 90, seen=40)]
     lines += [line(OURS, seed, 1e6, 60, 61 + seed, seen=seed) for seed in range(2)]
     table = silent_channels.floors(lines)
-    zero = ("2", "+0.00", "+0.00")
-    expected = [("0.0001", *zero), ("0.001", *zero), ("0.01", "2", "+0.50", "+1.50")]
-    assert list(table.rows) == expected
+    zero = ("2", "+0.000", "+0.000")
+    most = ("0.01", "2", "+0.500", "+1.500")
+    assert list(table.rows) == [("0.0001", *zero), ("0.001", *zero), most]
 
 
 def test_the_default_of_the_package_is_the_floor_that_validation_images_say():
