@@ -20,6 +20,7 @@ _MEANT = {
     "paper": "all of the authors' protocol, at full size",
     "full": "all data and full width, in a protocol that is not the authors'",
     "gpu": "what takes minutes of a GPU",
+    "fresh": "one setting of small on other seeds",
 }
 
 
