@@ -246,6 +246,15 @@ def test_report_files(tmp_path):
         report.write_report(study, tmp_path / "other.jsonl")
 
 
+def test_a_table_without_rows_is_left_out(tmp_path):
+    study = tiny_study()
+    path = tmp_path / "tiny.jsonl"
+    path.touch()
+    texts = report.build_texts(study, path, (tables.comparison, rivals.rivals))
+    assert list(texts) == ["tiny.md", "tiny.csv"]
+    assert "Rivals" not in texts["tiny.md"]
+
+
 def test_figures_of_states_and_depth():
     blocks = Network("dense_resnet", 4, 2)
     study = tiny_study(network=blocks, seeds=range(2))
