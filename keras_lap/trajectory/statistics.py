@@ -130,8 +130,11 @@ def raise_variances(network: keras.Layer, fraction: float = SILENT) -> dict[str,
             finite; nothing is changed then.
 
     Example:
-        >>> keras_lap.trajectory.raise_variances(model)
-        {'block5_norm1': 1, 'block6_norm1': 1}
+        >>> norm = keras.layers.BatchNormalization(name="norm")
+        >>> norm.build((None, 3))
+        >>> norm.moving_variance.assign([2.0, 1e-7, 3.0])
+        >>> keras_lap.trajectory.raise_variances(norm)
+        {'norm': 1}
     """
     fraction = finite_number("fraction", fraction, "> 0", "Use e.g. 0.01.")
     if fraction > 1:
