@@ -61,21 +61,15 @@ def gains(column: str, name: Callable[[Row], str], seeds: str = "seeds") -> Judg
     return judge
 
 
-def again(rows: Sequence[Row]) -> tuple[str, str]:
-    """Whether the good start on CIFAR-10 gains, of which no channel is silent."""
-    found = [row for row in rows if row.get("setting", "").startswith("CIFAR-10")]
-    judge = gains("as they are", lambda row: "1000 images")
-    return judge([row for row in found if row.get("floor") == "0.01"])
+def silent(column: str, setting: str, name: Callable[[Row], str]) -> Judge:
+    """Gains in the tables of silent channels, raised to a hundredth of the median."""
+    judge = gains(column, name)
 
+    def judge_part(rows: Sequence[Row]) -> tuple[str, str]:
+        part = [row for row in rows if setting in row.get("setting", "")]
+        return judge([row for row in part if row.get("floor") == "0.01"])
 
-def raising(rows: Sequence[Row]) -> tuple[str, str]:
-    """Whether raising variances to a hundredth of the median gains, from bad starts."""
-    bad = [row for row in rows if "bad start" in row.get("setting", "")]
-    judge = gains(
-        "change by raising",
-        lambda row: f"{row['setting'][:3]}, {row['filters']} filters",
-    )
-    return judge([row for row in bad if row.get("floor") == "0.01"])
+    return judge_part
 
 
 def with_few(start: str, method: str) -> Judge:
@@ -243,7 +237,11 @@ LEAST_ACTION = (
         "are raised: 100 and 200 images, bad start",
         claims.OURS,
         "silent_channels.md",
-        raising,
+        silent(
+            "change by raising",
+            "bad start",
+            lambda row: f"{row['setting'][:3]}, {row['filters']} filters",
+        ),
     ),
     Claim(
         "Narrower confidence intervals: 100, 200, 300, 500 images, bad start, "
@@ -331,7 +329,7 @@ LEAST_ACTION = (
         "… and the first ten trained again, at the last epoch",
         claims.OURS,
         "silent_channels.md",
-        again,
+        silent("as they are", "CIFAR-10", lambda row: "1000 images"),
     ),
     Claim(
         "… and 4000 images",
