@@ -176,7 +176,11 @@ def train(
     multiplier = float(model.multiplier) if method == "least action" else None
     costs = block_costs(network, data.test.x[:1000], options.p)
     exits = exit_accuracies(network, data.test)
-    changed = raised(network, data.test, options.p)
+    changed = Raised(0, costs.sum(), exits[-1])
+    if channels := sum(keras_lap.trajectory.raise_variances(network).values()):
+        cost = block_costs(network, data.test.x[:1000], options.p).sum()
+        accuracy = exit_accuracies(network, data.test)[-1]
+        changed = Raised(channels, cost, accuracy)
     return Run(exits, costs, multiplier, seconds, changed)
 
 
@@ -214,14 +218,6 @@ def exit_accuracies(network: keras.Model, test: keras_lap.datasets.Split) -> np.
     """Test accuracy in percent with the first 0, 1, …, K blocks alone."""
     outputs = keras_lap.depth.exits(network).predict(test.x, verbose=0)
     return np.array([100 * np.mean(out.argmax(-1) == test.y) for out in outputs])
-
-
-def raised(network: keras.Model, test: keras_lap.datasets.Split, p: float) -> Raised:
-    """Bounds the variances of silent channels in a network, and measures it again."""
-    channels = sum(keras_lap.trajectory.raise_variances(network).values())
-    cost = float(block_costs(network, test.x[:1000], p).sum())
-    right = network.predict(test.x, verbose=0).argmax(-1) == test.y
-    return Raised(channels, cost, 100 * float(np.mean(right)))
 
 
 def interval(values: list[float]) -> tuple[float, float]:

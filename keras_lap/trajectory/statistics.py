@@ -15,7 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_lap._checks import finite_number, refusal
+from keras_lap._checks import finite_number, within
 from keras_lap.blocks import layers_below
 
 # Of the median of the variances of a layer.
@@ -136,9 +136,9 @@ def raise_variances(network: keras.Layer, fraction: float = SILENT) -> dict[str,
         >>> keras_lap.trajectory.raise_variances(norm)
         {'norm': 1}
     """
-    fraction = finite_number("fraction", fraction, "> 0", "Use e.g. 0.01.")
-    if fraction > 1:
-        raise refusal("fraction", "be at most 1", fraction, "Use e.g. 0.01.")
+    advice = "It is a part of the median. Use e.g. 0.01."
+    fraction = finite_number("fraction", fraction, "> 0", advice)
+    fraction = within("fraction", fraction, 0, 1, advice)
     found = list(_silent(network, fraction))
     for norm, values, _ in found:
         if not np.isfinite(values).all():

@@ -358,6 +358,19 @@ class Study:
                 f"another. Received: labels={labels}, seeds={self.seeds}."
             )
 
+    def only(self, *labels: str) -> Study:
+        """The study of some of its settings alone, in the order that is given.
+
+        Args:
+            labels: Of the settings.
+
+        Raises:
+            ValueError: If a label is that of none of them.
+        """
+        found = {setting.label: setting for setting in self.settings}
+        chosen = [found[choice("label", label, tuple(found))] for label in labels]
+        return dataclasses.replace(self, settings=tuple(chosen))
+
     def run(self, setting: Setting, method: Method, seed: int) -> Run:
         """The run of one cell and seed."""
         return Run(

@@ -106,16 +106,13 @@ TABLES = (tables.comparison, rivals.rivals, ingredients)
 
 def on_gpu() -> Study:
     """The pair alone at full size, for minutes of a GPU."""
-    full = study(64, None, 2000)
-    found = {setting.label: setting for setting in full.settings}
-    return dataclasses.replace(full, settings=tuple(found[each] for each in ON_GPU))
+    return study(64, None, 2000).only(*ON_GPU)
 
 
 def fresh() -> Study:
     """The pair with 1000 images on ten seeds more: whether its gain comes again."""
-    small = study(8, 2, 2000)
-    (pair,) = [each for each in small.settings if each.label == "1000 images"]
-    return dataclasses.replace(small, settings=(pair,), seeds=tuple(range(8110, 8120)))
+    pair = study(8, 2, 2000).only("1000 images")
+    return dataclasses.replace(pair, seeds=tuple(range(8110, 8120)))
 
 
 ON_GPU = ("1000 images", "4000 images", "10000 images")

@@ -66,7 +66,7 @@ _NOTE_OF_FLOORS = (
 
 def at_widths(study: Study, label: str, widths: Sequence[int]) -> Study:
     """One setting of a study, at several widths."""
-    (found,) = [each for each in study.settings if each.label == label]
+    (found,) = study.only(label).settings
     settings = [
         dataclasses.replace(
             found,

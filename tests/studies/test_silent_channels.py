@@ -114,11 +114,7 @@ def test_the_starts_are_those_of_the_published_studies():
     assert (setting.network.like_the_paper, setting.training.epochs) == (True, 300)
     assert [method.kind for method in setting.methods] == ["plain", "least action"]
     (setting,) = silent_channels.STARTS["CIFAR-10, good start"].settings
-    (found,) = [
-        each
-        for each in good_starts.PRESETS["small"].settings
-        if each.label == "1000 images"
-    ]
+    (found,) = good_starts.PRESETS["small"].only("1000 images").settings
     assert setting == dataclasses.replace(found, label="1000 images, 8 filters")
     for study in silent_channels.STARTS.values():
         for run in study.runs():  # what the tables name it by

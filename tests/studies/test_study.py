@@ -183,6 +183,16 @@ def test_runs_come_seed_by_seed():
     assert seeds == [5, 5, 3, 3, 4, 4]
 
 
+def test_a_study_of_some_settings_has_them_alone_in_the_order_given():
+    (one,) = tiny_study().settings
+    settings = [dataclasses.replace(one, label=label) for label in "abc"]
+    study = dataclasses.replace(tiny_study(), settings=tuple(settings))
+    part = study.only("c", "a")
+    assert part == dataclasses.replace(study, settings=(settings[2], settings[0]))
+    with pytest.raises(ValueError, match=r"label must be .*'a'.*Received: label='d'"):
+        study.only("a", "d")
+
+
 def test_methods_say_what_they_are():
     assert str(plain()) == "plain"
     assert str(least_action(0.5)) == "least action, λ_0 = 0.5"
